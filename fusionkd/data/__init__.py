@@ -1,0 +1,1 @@
+"""nuScenes tables and files, turned into frames and batches."""

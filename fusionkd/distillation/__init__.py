@@ -1,0 +1,1 @@
+"""Terms that compare a student with its teachers."""

@@ -1,0 +1,1 @@
+"""nuScenes detection figures."""

@@ -1,0 +1,1 @@
+"""Camera, LiDAR and fused detectors on a BEV grid."""

@@ -1,0 +1,1 @@
+"""Numba kernels that prepare point clouds: pure functions on numpy arrays."""

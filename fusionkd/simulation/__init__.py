@@ -1,0 +1,1 @@
+"""A simulated driving world, written as nuScenes v1.0 files."""
