@@ -1,0 +1,121 @@
+"""Reading sensor files, with errors that name the file, what was found and what was expected."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fusionkd.errors import UserError
+
+COLUMNS = 5
+"""Numbers per LiDAR point in a file: x, y, z in metres, intensity 0..255, ring."""
+
+_EXPECTED_SWEEP = "expected float32 x, y, z, intensity, ring for each point (20 bytes)"
+
+
+def read_sweep(path: Path) -> NDArray[np.float32]:
+    """Points of a ``.pcd.bin`` file in the sensor's frame.
+
+    Args:
+        path: File of float32 values x, y, z (m), intensity (0..255), ring.
+
+    Returns:
+        (P, 5) float32, in the file's order.
+
+    Raises:
+        UserError: If the file is missing, empty, truncated, has other columns, or holds NaN or infinity.
+    """
+    try:
+        values = np.fromfile(path, dtype=np.uint8)
+    except FileNotFoundError:
+        raise UserError(f"LiDAR file {path} is missing. {_MISSING_FILE}") from None
+    except OSError as error:
+        raise UserError(f"LiDAR file {path} can't be read: {error}.") from None
+    if len(values) == 0 or len(values) % (4 * COLUMNS):
+        whole, rest = divmod(len(values), 4 * COLUMNS)
+        raise UserError(
+            f"LiDAR file {path} has {len(values)} bytes, {whole} points and {rest} bytes more; {_EXPECTED_SWEEP}. "
+            f"The file is truncated, or has another number of columns."
+        )
+    points = values.view(np.float32).reshape(-1, COLUMNS)
+    # A sum is finite only where all its terms are, and costs a fraction of a look at each.
+    if not np.isfinite(points.sum(dtype=np.float64)):
+        bad = int(np.sum(~np.isfinite(points).all(axis=1)))
+        raise UserError(
+            f"LiDAR file {path} holds NaN or infinity in {bad} of {len(points)} points; {_EXPECTED_SWEEP}, all finite."
+        )
+    ring = points[:, 4]
+    if ring.min() < 0 or ring.max() > 255 or np.any(ring != np.trunc(ring)):
+        raise UserError(
+            f"LiDAR file {path} has values like {_not_a_ring(ring):.4g} in its fifth column, which is no ring number; "
+            f"{_EXPECTED_SWEEP}. Does the file have other columns?"
+        )
+    return points
+
+
+def read_image(path: Path, *, stored_px: tuple[int, int], base_px: tuple[int, int]) -> NDArray[np.uint8]:
+    """A JPEG image, scaled down.
+
+    Where the target is much smaller, the decoder itself leaves out the fine detail (libjpeg's 1/2,
+    1/4, 1/8 decoding), which is several times faster and, being an average, free of aliasing.
+
+    Args:
+        path: The image file.
+        stored_px: (height, width) that the tables promise.
+        base_px: (height, width) to scale to.
+
+    Returns:
+        (height, width, 3) uint8 RGB.
+
+    Raises:
+        UserError: If the file is missing, cut off, no JPEG, or of another size than promised.
+    """
+    try:
+        data = np.fromfile(path, dtype=np.uint8)
+    except FileNotFoundError:
+        raise UserError(f"Camera file {path} is missing. {_MISSING_FILE}") from None
+    except OSError as error:
+        raise UserError(f"Camera file {path} can't be read: {error}.") from None
+    # The decoder fills the lost part of a cut-off file with grey and says nothing, so look for the end marker.
+    if data[:2].tobytes() != b"\xff\xd8" or b"\xff\xd9" not in data[-64:].tobytes():
+        what = "is cut off" if data[:2].tobytes() == b"\xff\xd8" else "is no JPEG file"
+        raise UserError(f"Camera file {path} ({len(data)} bytes) {what}; expected a whole JPEG image.")
+    reduction = _reduction(stored_px, base_px)
+    image = cv2.imdecode(data, _DECODE_FLAG[reduction])
+    if image is None:
+        raise UserError(f"Camera file {path} ({len(data)} bytes) is corrupt; expected a whole JPEG image.")
+    wanted = (-(-stored_px[0] // reduction), -(-stored_px[1] // reduction))
+    if image.shape[:2] != wanted:
+        found = tuple(n * reduction for n in image.shape[:2])
+        raise UserError(
+            f"Camera file {path} is about {found[1]}x{found[0]} pixels; sample_data.json promises "
+            f"{stored_px[1]}x{stored_px[0]}."
+        )
+    if image.shape[:2] != base_px:
+        image = cv2.resize(image, (base_px[1], base_px[0]), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+_MISSING_FILE = (
+    "The tables name it, so it was not downloaded, not unpacked or deleted. Check the root, "
+    "or use on_bad_frame: skip to go on without such frames."
+)
+
+_DECODE_FLAG = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+
+
+def _reduction(stored_px: tuple[int, int], base_px: tuple[int, int]) -> int:
+    """The largest reduction whose result is still no smaller than the target."""
+    ratio = min(stored_px[0] / base_px[0], stored_px[1] / base_px[1])
+    return max(n for n in _DECODE_FLAG if n <= max(ratio, 1))
+
+
+def _not_a_ring(ring: NDArray[np.float32]) -> float:
+    bad = (ring < 0) | (ring > 255) | (ring != np.trunc(ring))
+    return float(ring[int(np.argmax(bad))])
