@@ -1,0 +1,271 @@
+"""Lightning's door into nuScenes: one object that finds, indexes, reads, augments and batches the data."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import lightning.pytorch as pl
+
+from fusionkd.data.augmentation import AugmentationPlan, BevAugmentation, ImageAugmentation
+from fusionkd.data.collate import Collator
+from fusionkd.data.dataset import NuScenesDataset
+from fusionkd.data.frames import Batch, Frame
+from fusionkd.data.image_cache import ImageCache
+from fusionkd.data.images import base_size_px
+from fusionkd.data.index import FrameRecord, NuScenesIndex
+from fusionkd.data.loading import FrameLoader, LoaderDataset, OnBadFrame, SkippedFrames, frame_loader
+from fusionkd.data.sampling import EvaluationSampler, TrainingSampler
+from fusionkd.data.splits import default_split, scenes_of
+from fusionkd.data.tables import version_folder
+from fusionkd.data.views import PillarView, RasterView
+from fusionkd.errors import UserError
+from fusionkd.geometry import DETECTION_CLASSES, BevGrid
+
+SIMULATED_MARK = "simulated.json"
+"""A file of this name at the root says that the data is simulated."""
+
+
+class NuScenesDataModule(pl.LightningDataModule):
+    """Training, validation and test batches of a nuScenes version, real or simulated.
+
+    Args:
+        root: Folder with ``samples/``, ``sweeps/`` and the version's folder of tables.
+        version: ``v1.0-mini``, ``v1.0-trainval``, ``v1.0-test`` or one of your own.
+        if_missing: With no such version at the root, ``raise`` stops with where to get it, ``simulate``
+            writes a simulated world there once.
+        train_split: Split name or scene names; None takes nuScenes' own for the version.
+        val_split: The same for validation.
+        test_split: The same for testing; None takes the validation scenes.
+        labelled_scenes: Training scenes whose annotations may be used; None means all.
+        unlabelled_scenes: Training scenes that are used without annotations; ``rest`` means those of the
+            training split that aren't labelled.
+        sweeps_as_unlabelled: Whether the LiDAR sweeps between the training scenes' keyframes are used as
+            unlabelled frames, each with its nearest camera images.
+        sweep_stride: Use every n-th of those sweeps.
+        unlabelled_per_batch: How many frames of a batch are unlabelled; None draws from all frames alike.
+        grid: The BEV grid of the run; models and losses are linked to it.
+        image_size_px: (height, width) of the images: scaled to the width, then cropped at the top.
+        lidar_views: What the models' LiDAR branches read, by name; None makes ``pillars`` (0.4 m, all sweeps)
+            and ``raster`` (the grid's cells, three sweeps).
+        num_sweeps: LiDAR sweeps fused per frame.
+        depth_stride: Pixels per cell of the LiDAR depth maps.
+        min_box_points: Annotations with fewer LiDAR and radar points are left out of batches.
+        bev_augmentation: For training; None for none.
+        image_augmentation: For training; None for none.
+        class_balanced: Whether every class leads equally many training draws.
+        batch_size: Frames per batch and process.
+        num_workers: Loader processes; the batches don't depend on it.
+        seed: Of the order and the augmentation.
+        on_bad_frame: Whether a frame with a missing or malformed file stops the run or is skipped.
+        cache_images: Keep decoded, scaled images in a file beside the index.
+    """
+
+    def __init__(
+        self,
+        root: str = "data/nuscenes",
+        version: str = "v1.0-mini",
+        *,
+        if_missing: Literal["raise", "simulate"] = "raise",
+        train_split: str | list[str] | None = None,
+        val_split: str | list[str] | None = None,
+        test_split: str | list[str] | None = None,
+        labelled_scenes: list[str] | None = None,
+        unlabelled_scenes: list[str] | Literal["rest"] | None = None,
+        sweeps_as_unlabelled: bool = False,
+        sweep_stride: int = 1,
+        unlabelled_per_batch: int | None = None,
+        grid: BevGrid | None = None,
+        image_size_px: tuple[int, int] = (96, 256),
+        lidar_views: dict[str, RasterView | PillarView] | None = None,
+        num_sweeps: int = 10,
+        depth_stride: int = 8,
+        min_box_points: int = 1,
+        bev_augmentation: BevAugmentation | None = None,
+        image_augmentation: ImageAugmentation | None = None,
+        class_balanced: bool = False,
+        batch_size: int = 4,
+        num_workers: int = 2,
+        seed: int = 0,
+        on_bad_frame: OnBadFrame = "raise",
+        cache_images: bool = True,
+    ) -> None:
+        super().__init__()
+        self.root = Path(root)
+        self.version = version
+        self.grid = grid or BevGrid()
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.classes: tuple[str, ...] = DETECTION_CLASSES
+        self._if_missing = if_missing
+        self._splits = {"train": train_split, "val": val_split, "test": test_split or val_split}
+        self._labelled_scenes = labelled_scenes
+        self._unlabelled_scenes = unlabelled_scenes
+        self._sweep_stride = sweep_stride if sweeps_as_unlabelled else None
+        self._unlabelled_per_batch = unlabelled_per_batch
+        self._image_size_px = image_size_px
+        self._num_sweeps = num_sweeps
+        self._min_box_points = min_box_points
+        self._plan = AugmentationPlan(seed, bev_augmentation, image_augmentation)
+        self._class_balanced = class_balanced
+        self._on_bad_frame = on_bad_frame
+        self._cache_images = cache_images
+        views: Mapping[str, RasterView | PillarView] = lidar_views or default_views(self.grid)
+        self.collator = Collator(views, depth_stride=depth_stride)
+        self._index: NuScenesIndex | None = None
+        self.skipped: dict[str, SkippedFrames] = {}
+
+    def prepare_data(self) -> None:
+        """Find the data, or write a simulated world where none is and the config allows it; index it."""
+        if self._if_missing == "simulate" and not (self.root / self.version / "sample_data.json").is_file():
+            simulate(self.root, self.version)
+        version_folder(self.root, self.version)
+        NuScenesIndex.load(self.root, self.version)
+
+    @property
+    def index(self) -> NuScenesIndex:
+        """The index of the data; loaded when first asked for."""
+        if self._index is None:
+            self._index = NuScenesIndex.load(self.root, self.version)
+        return self._index
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the data is a simulated world; its figures say nothing about real streets."""
+        return (self.root / SIMULATED_MARK).is_file()
+
+    def scenes(self, stage: Literal["train", "val", "test"]) -> list[str]:
+        """Scene names of a stage.
+
+        Raises:
+            UserError: If the split or a scene doesn't exist.
+        """
+        return scenes_of(self.index, self._splits[stage] or default_split(self.version, stage))
+
+    def records(self, stage: Literal["train", "val", "test"]) -> list[FrameRecord]:
+        """The frames of a stage; those of training are labelled or not as configured."""
+        scenes = self.scenes(stage)
+        if stage != "train":
+            return self.index.records(scenes)
+        labelled = scenes if self._labelled_scenes is None else scenes_of(self.index, self._labelled_scenes)
+        unlabelled = self._unlabelled(scenes, labelled)
+        records = self.index.records(labelled) + self.index.records(unlabelled, labelled=False)
+        if self._sweep_stride is not None:
+            records += self.index.sweep_records(labelled + unlabelled, stride=self._sweep_stride)
+        return records
+
+    def dataset(self, records: list[FrameRecord], *, num_sweeps: int | None = None) -> NuScenesDataset:
+        """Plain frames of some records with this module's settings."""
+        return NuScenesDataset(
+            self.index,
+            records,
+            image_size_px=self._image_size_px,
+            num_sweeps=num_sweeps or self._num_sweeps,
+            min_box_points=self._min_box_points,
+            image_cache=self._image_cache(),
+        )
+
+    def frame(self, token: str, *, num_sweeps: int | None = None) -> Frame:
+        """One frame without augmentation, for pictures.
+
+        Args:
+            token: Sample token, or sample_data token of a LiDAR sweep.
+            num_sweeps: Sweeps to fuse; None takes the module's number.
+
+        Raises:
+            UserError: If there is no such frame or a file of it is missing or malformed.
+        """
+        record = self.index.record(token)
+        return self.dataset([record], num_sweeps=num_sweeps)[0]
+
+    def batch(self, frames: list[Frame]) -> Batch:
+        """One batch of plain frames."""
+        return self.collator.batch(frames)
+
+    def train_dataloader(self) -> FrameLoader:
+        """Training batches: augmented, in random order, all of ``batch_size``."""
+        records = self.records("train")
+        labelled = [item for item, record in enumerate(records) if record.labelled]
+        sampler = TrainingSampler(
+            labelled,
+            [item for item, record in enumerate(records) if not record.labelled],
+            batch_size=self.batch_size,
+            unlabelled_per_batch=self._unlabelled_per_batch,
+            frame_classes=self._frame_classes([records[item] for item in labelled]) if self._class_balanced else None,
+            seed=self._plan.seed,
+        )
+        dataset = LoaderDataset(
+            self.dataset(records),
+            self.collator,
+            plan=self._plan,
+            skipped=self._skipped("train", records),
+            replace_bad=True,
+        )
+        return frame_loader(dataset, sampler, batch_size=self.batch_size, num_workers=self.num_workers, drop_last=True)
+
+    def val_dataloader(self) -> FrameLoader:
+        """Every validation frame once."""
+        return self._evaluation("val")
+
+    def test_dataloader(self) -> FrameLoader:
+        """Every test frame once."""
+        return self._evaluation("test")
+
+    def _evaluation(self, stage: Literal["val", "test"]) -> FrameLoader:
+        records = self.records(stage)
+        dataset = LoaderDataset(self.dataset(records), self.collator, skipped=self._skipped(stage, records))
+        return frame_loader(
+            dataset,
+            EvaluationSampler(len(records)),
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            drop_last=False,
+        )
+
+    def _skipped(self, stage: str, records: list[FrameRecord]) -> SkippedFrames | None:
+        if self._on_bad_frame == "raise":
+            return None
+        self.skipped[stage] = SkippedFrames([record.token for record in records])
+        return self.skipped[stage]
+
+    def _unlabelled(self, scenes: list[str], labelled: list[str]) -> list[str]:
+        if self._unlabelled_scenes is None:
+            return []
+        if self._unlabelled_scenes == "rest":
+            return [name for name in scenes if name not in labelled]
+        both = sorted(set(self._unlabelled_scenes) & set(labelled))
+        if both:
+            raise UserError(f"Scene {', '.join(both)} is named both as labelled and in unlabelled_scenes.")
+        return scenes_of(self.index, self._unlabelled_scenes)
+
+    def _frame_classes(self, records: list[FrameRecord]) -> list[list[int]]:
+        return [
+            sorted(set(self.index.boxes(record.sample, min_points=self._min_box_points).label.tolist()))
+            for record in records
+        ]
+
+    def _image_cache(self) -> ImageCache | None:
+        if not self._cache_images or len(self.index.images) == 0:
+            return None
+        height, width = self.index.images.size_px[0]
+        return ImageCache.beside(self.index, base_size_px((int(height), int(width)), self._image_size_px))
+
+
+def default_views(grid: BevGrid) -> dict[str, RasterView | PillarView]:
+    """``pillars`` for a teacher (0.4 m, all sweeps), ``raster`` for a student (the grid's cells, three sweeps)."""
+    return {"pillars": PillarView(grid.with_cell(0.4)), "raster": RasterView(grid, max_age_s=0.12)}
+
+
+def simulate(root: Path, version: str) -> None:
+    """Say in plain words that there is no nuScenes and write a simulated world in its place."""
+    # Imported here because only a root without data needs the simulation.
+    from fusionkd.simulation import WorldSettings, write_world
+
+    print(
+        f"No nuScenes {version} was found at {root.resolve()}.\n"
+        f"A SIMULATED world is written there now, once; every figure made on it is one of a simulation. "
+        f"For real data see https://www.nuscenes.org/nuscenes#download.",
+        file=sys.stderr,
+        flush=True,
+    )
+    write_world(root, WorldSettings(version=version))

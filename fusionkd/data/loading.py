@@ -1,0 +1,142 @@
+"""What a DataLoader's workers do: read, augment, prepare; and what happens to frames that can't be read."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import cv2
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from fusionkd.data.augmentation import AugmentationPlan
+from fusionkd.data.collate import Collator, PreparedSample, Sample
+from fusionkd.data.dataset import NuScenesDataset
+from fusionkd.data.frames import Batch
+from fusionkd.data.sampling import Draw
+from fusionkd.errors import UserError
+
+OnBadFrame = Literal["raise", "skip"]
+
+
+class SkippedFrames:
+    """Frames that couldn't be read, counted in memory that all loader processes share.
+
+    Args:
+        tokens: Tokens of all frames.
+    """
+
+    def __init__(self, tokens: Sequence[str]) -> None:
+        self._tokens = list(tokens)
+        self._count = torch.zeros(len(self._tokens), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+
+    def add(self, item: int, reason: str, *, consequence: str) -> None:
+        """Count a frame and, the first time, say so on the standard error stream."""
+        self._count[item] += 1
+        if self._count[item] == 1:
+            print(f"Skipped frame {self._tokens[item]}: {reason} {consequence}", file=sys.stderr, flush=True)
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """Tokens of the frames that couldn't be read so far."""
+        return tuple(self._tokens[item] for item in torch.nonzero(self._count).flatten().tolist())
+
+    @property
+    def count(self) -> int:
+        """How often a frame was skipped, frames that were tried again included."""
+        return int(self._count.sum())
+
+
+class LoaderDataset(Dataset[PreparedSample | None]):
+    """Draws turned into prepared samples, in whichever process that happens.
+
+    Args:
+        frames: The frames.
+        collator: Makes what a batch stacks.
+        plan: Augmentation, or None for frames as they are.
+        skipped: Counts bad frames; None lets the first one raise.
+        replace_bad: Whether a bad frame is replaced by the next good one of its kind (training) or left out.
+    """
+
+    def __init__(
+        self,
+        frames: NuScenesDataset,
+        collator: Collator,
+        *,
+        plan: AugmentationPlan | None = None,
+        skipped: SkippedFrames | None = None,
+        replace_bad: bool = False,
+    ) -> None:
+        self._frames = frames
+        self._collator = collator
+        self._plan = plan
+        self._skipped = skipped
+        self._replace_bad = replace_bad
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, draw: Draw) -> PreparedSample | None:
+        """The sample of a draw; None where its frame can't be read and isn't replaced.
+
+        Raises:
+            UserError: If the frame can't be read and bad frames aren't skipped, or no frame can.
+        """
+        records = self._frames.records
+        reason = ""
+        for step in range(len(records)):
+            item = (draw.item + step) % len(records)
+            if records[item].labelled != records[draw.item].labelled:
+                continue
+            try:
+                return self._prepare(draw._replace(item=item))
+            except UserError as error:
+                if self._skipped is None:
+                    raise
+                reason = str(error)
+                consequence = "Another frame takes its place." if self._replace_bad else "It is left out."
+                self._skipped.add(item, reason, consequence=consequence)
+                if not self._replace_bad:
+                    return None
+        raise UserError(f"None of the frames of this kind can be read. The last one: {reason}")
+
+    def collate(self, samples: Sequence[PreparedSample | None]) -> Batch | None:
+        """One batch of those samples that could be read; None where none could."""
+        good = [sample for sample in samples if sample is not None]
+        return self._collator.collate(good) if good else None
+
+    def _prepare(self, draw: Draw) -> PreparedSample:
+        record = self._frames.records[draw.item]
+        if self._plan is None:
+            return self._collator.prepare(Sample.plain(self._frames.load(record)))
+        return self._collator.prepare(self._plan.sample(self._frames, record, draw))
+
+
+class FrameLoader(DataLoader[Any]):
+    """A DataLoader of ``Batch`` that leaves out batches of which no frame could be read."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        """The batches."""
+        return (batch for batch in super().__iter__() if batch is not None)
+
+
+def frame_loader(
+    dataset: LoaderDataset, sampler: Sampler[Draw], *, batch_size: int, num_workers: int, drop_last: bool
+) -> FrameLoader:
+    """A loader whose workers live as long as it does and use one thread each."""
+    return FrameLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=dataset.collate,
+        drop_last=drop_last,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=num_workers > 0,
+        prefetch_factor=4 if num_workers > 0 else None,
+        worker_init_fn=_one_thread,
+    )
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
