@@ -1,1 +1,23 @@
-"""Numba kernels that prepare point clouds: pure functions on numpy arrays."""
+"""From raw LiDAR points to what the networks read: Numba kernels behind pure functions on arrays."""
+
+from fusionkd.preprocess.boxes import count_points_in_boxes, points_in_boxes
+from fusionkd.preprocess.cells import crop_to_grid
+from fusionkd.preprocess.depth import lidar_depth_maps
+from fusionkd.preprocess.pillars import DynamicPillars, Pillars, dynamic_pillars, hard_pillars
+from fusionkd.preprocess.raster import AGE_SCALE_S, bev_raster, raster_channels
+from fusionkd.preprocess.sweeps import fuse_sweeps
+
+__all__ = [
+    "AGE_SCALE_S",
+    "DynamicPillars",
+    "Pillars",
+    "bev_raster",
+    "count_points_in_boxes",
+    "crop_to_grid",
+    "dynamic_pillars",
+    "fuse_sweeps",
+    "hard_pillars",
+    "lidar_depth_maps",
+    "points_in_boxes",
+    "raster_channels",
+]

@@ -1,0 +1,50 @@
+"""Compiles every kernel at a moment of the caller's choice, instead of inside the first batch."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from fusionkd.geometry.grid import BevGrid
+from fusionkd.geometry.iou import rotated_iou_bev
+from fusionkd.preprocess.boxes import points_in_boxes
+from fusionkd.preprocess.cells import crop_to_grid
+from fusionkd.preprocess.depth import lidar_depth_maps
+from fusionkd.preprocess.pillars import dynamic_pillars, hard_pillars
+from fusionkd.preprocess.raster import bev_raster
+from fusionkd.preprocess.sweeps import fuse_sweeps
+
+
+def compile_kernels(progress: Callable[[str], None] | None = None) -> float:
+    """Calls every kernel once with a tiny input; later calls, and later processes, find it compiled.
+
+    Numba keeps the machine code beside the sources (or in its cache folder, where they can't be
+    written), so only the first run on a machine takes its time here. Call it before worker processes
+    start, so that they don't all compile the same.
+
+    Args:
+        progress: Called with each kernel's name before it is compiled or loaded.
+
+    Returns:
+        Seconds taken.
+    """
+    grid = BevGrid(x_min_m=-4, x_max_m=4, y_min_m=-4, y_max_m=4, cell_m=1.0)
+    points = np.array([[1, 1, 0, 10, 0], [2, 1, 0, 10, 0]], np.float32)
+    boxes = np.array([[1, 1, 0, 2, 2, 2, 0, 0, 0]], np.float32)
+    eye = np.eye(4)[None]
+    calls: dict[str, Callable[[], object]] = {
+        "fuse_sweeps": lambda: fuse_sweeps([points], key_from_sweep=eye, age_s=[0.0]),
+        "crop_to_grid": lambda: crop_to_grid(points, grid),
+        "hard_pillars": lambda: hard_pillars(points, grid, max_points=2, max_pillars=4),
+        "dynamic_pillars": lambda: dynamic_pillars(points, grid),
+        "bev_raster": lambda: bev_raster(points, grid, z_slices=2),
+        "points_in_boxes": lambda: points_in_boxes(points, boxes),
+        "lidar_depth_maps": lambda: lidar_depth_maps(points, image_from_ego=eye, size_px=(8, 8), stride=4),
+        "rotated_iou_bev": lambda: rotated_iou_bev(boxes[:, [0, 1, 3, 4, 6]], boxes[:, [0, 1, 3, 4, 6]]),
+    }
+    start = time.perf_counter()
+    for name, call in calls.items():
+        if progress is not None:
+            progress(name)
+        call()
+    return time.perf_counter() - start
