@@ -9,75 +9,63 @@ from numpy.typing import NDArray
 from fusionkd.preprocess.checks import checked_boxes, checked_points
 
 _TILES = 64
+_MARGIN_M = 1e-6
 
 
 @njit(cache=True, nogil=True)
-def _inside(x: Any, y: Any, z: Any, box: Any, cos: Any, sin: Any) -> Any:
-    dx, dy, dz = x - box[0], y - box[1], z - box[2]
-    along = dx * cos + dy * sin
-    across = dy * cos - dx * sin
-    return abs(along) <= box[3] * 0.5 and abs(across) <= box[4] * 0.5 and abs(dz) <= box[5] * 0.5
-
-
-@njit(cache=True, nogil=True)
-def _tile_lists(boxes: Any, half_x: Any, half_y: Any, origin_scale: Any, tiles: int) -> Any:
+def _tile_lists(span: Any, tiles: int) -> Any:
     """Per tile the boxes that reach into it, as one list and where each tile's part starts."""
-    num = len(boxes)
-    span = np.empty((num, 4), np.int64)  # first and last column, first and last row
     start = np.zeros(tiles * tiles + 1, np.int64)
-    for b in range(num):
-        span[b, 0] = int((boxes[b, 0] - half_x[b] - origin_scale[0]) * origin_scale[2])
-        span[b, 1] = min(int((boxes[b, 0] + half_x[b] - origin_scale[0]) * origin_scale[2]), tiles - 1)
-        span[b, 2] = int((boxes[b, 1] - half_y[b] - origin_scale[1]) * origin_scale[3])
-        span[b, 3] = min(int((boxes[b, 1] + half_y[b] - origin_scale[1]) * origin_scale[3]), tiles - 1)
+    for b in range(len(span)):
         for row in range(span[b, 2], span[b, 3] + 1):
             for column in range(span[b, 0], span[b, 1] + 1):
-                start[row * tiles + column + 1] += 1
+                start[row * tiles + column] += 1
     for tile in range(tiles * tiles):
         start[tile + 1] += start[tile]
-    at = start[:-1].copy()
     member = np.empty(start[-1], np.int64)
-    for b in range(num):
+    for b in range(len(span) - 1, -1, -1):  # filled from each part's end, so that it ascends
         for row in range(span[b, 2], span[b, 3] + 1):
             for column in range(span[b, 0], span[b, 1] + 1):
-                member[at[row * tiles + column]] = b
-                at[row * tiles + column] += 1
+                start[row * tiles + column] -= 1
+                member[start[row * tiles + column]] = b
     return start, member
 
 
 @njit(cache=True, nogil=True)
-def _search(points: Any, boxes: Any, tiles: int) -> Any:
-    """First box of each point, and points per box.
-
-    Boxes are sorted into tiles over their common extent first, so that a point is compared only
-    with the boxes that reach into its tile.
-    """
-    num = len(boxes)
+def _search(points: Any, boxes: Any, bounds: Any, start: Any, member: Any, tiles: int) -> Any:
+    """First box of each point, and points per box; a point is compared with its tile's boxes only."""
     first = np.full(len(points), -1, np.int64)
-    counts = np.zeros(num, np.int64)
-    if num == 0:
-        return first, counts
-    cos, sin = np.cos(boxes[:, 6]), np.sin(boxes[:, 6])
-    half_x = 0.5 * (np.abs(cos) * boxes[:, 3] + np.abs(sin) * boxes[:, 4]) + 1e-6
-    half_y = 0.5 * (np.abs(sin) * boxes[:, 3] + np.abs(cos) * boxes[:, 4]) + 1e-6
-    x_low, x_high = np.min(boxes[:, 0] - half_x), np.max(boxes[:, 0] + half_x)
-    y_low, y_high = np.min(boxes[:, 1] - half_y), np.max(boxes[:, 1] + half_y)
-    per_x, per_y = tiles / (x_high - x_low), tiles / (y_high - y_low)
-    start, member = _tile_lists(boxes, half_x, half_y, np.array([x_low, y_low, per_x, per_y]), tiles)
+    counts = np.zeros(len(boxes), np.int64)
     for i in range(len(points)):
         x, y, z = np.float64(points[i, 0]), np.float64(points[i, 1]), np.float64(points[i, 2])
-        if not (x_low <= x <= x_high and y_low <= y <= y_high):
+        if not (bounds[0] <= x <= bounds[1] and bounds[2] <= y <= bounds[3]):
             continue
-        column = min(int((x - x_low) * per_x), tiles - 1)
-        row = min(int((y - y_low) * per_y), tiles - 1)
+        column = min(int((x - bounds[0]) * bounds[4]), tiles - 1)
+        row = min(int((y - bounds[2]) * bounds[5]), tiles - 1)
         tile = row * tiles + column
         for k in range(start[tile], start[tile + 1]):
-            box = member[k]
-            if _inside(x, y, z, boxes[box], cos[box], sin[box]):
-                counts[box] += 1
+            b = member[k]
+            dx, dy, dz = x - boxes[b, 0], y - boxes[b, 1], z - boxes[b, 2]
+            along = dx * boxes[b, 6] + dy * boxes[b, 7]
+            across = dy * boxes[b, 6] - dx * boxes[b, 7]
+            if abs(along) <= boxes[b, 3] and abs(across) <= boxes[b, 4] and abs(dz) <= boxes[b, 5]:
+                counts[b] += 1
                 if first[i] < 0:
-                    first[i] = box
+                    first[i] = b
     return first, counts
+
+
+def _tiled(boxes: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Where the tiles lie (low and high x, low and high y, tiles per metre in x and y) and each box's span of them."""
+    cos, sin = np.abs(np.cos(boxes[:, 6])), np.abs(np.sin(boxes[:, 6]))
+    # The margin keeps a point on a border, off by a rounding, within the tiles of its box.
+    reach_x = (cos * boxes[:, 3] + sin * boxes[:, 4]) / 2 + _MARGIN_M
+    reach_y = (sin * boxes[:, 3] + cos * boxes[:, 4]) / 2 + _MARGIN_M
+    sides = np.stack([boxes[:, 0] - reach_x, boxes[:, 0] + reach_x, boxes[:, 1] - reach_y, boxes[:, 1] + reach_y], 1)
+    x_low, x_high, y_low, y_high = sides[:, 0].min(), sides[:, 1].max(), sides[:, 2].min(), sides[:, 3].max()
+    per_x, per_y = _TILES / (x_high - x_low), _TILES / (y_high - y_low)
+    span = (sides - [x_low, x_low, y_low, y_low]) * [per_x, per_x, per_y, per_y]  # (N, 4)
+    return np.array([x_low, x_high, y_low, y_high, per_x, per_y]), np.clip(span, 0, _TILES - 1).astype(np.int64)
 
 
 def _searched(points: NDArray[Any], boxes: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -86,7 +74,13 @@ def _searched(points: NDArray[Any], boxes: NDArray[Any]) -> tuple[NDArray[np.int
     if np.any(boxes[:, 3:6] < 0):
         row = int(np.argmax(np.any(boxes[:, 3:6] < 0, axis=1)))
         raise ValueError(f"boxes must have sizes of 0 or more, found {boxes[row, 3:6].tolist()} in row {row}.")
-    first, counts = _search(points, boxes, _TILES)
+    if len(boxes) == 0:
+        return np.full(len(points), -1, np.int64), np.zeros(0, np.int64)
+    bounds, span = _tiled(boxes)
+    start, member = _tile_lists(span, _TILES)
+    turn = np.stack([np.cos(boxes[:, 6]), np.sin(boxes[:, 6])], axis=1)
+    halved = np.concatenate([boxes[:, :3], boxes[:, 3:6] / 2, turn], axis=1)  # (N, 8)
+    first, counts = _search(points, halved, bounds, start, member, _TILES)
     return first, counts
 
 

@@ -31,7 +31,8 @@ def _cells(points: Any, low: Any, size: Any, rows: int, columns: int) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _take(points: Any, cells: Any) -> Any:
+def take_kept(points: Any, cells: Any) -> Any:
+    """The points whose number isn't negative, in a new array."""
     kept = 0
     for cell in cells:
         kept += cell >= 0
@@ -76,5 +77,5 @@ def crop_to_grid(points: NDArray[np.float32], grid: BevGrid) -> NDArray[np.float
         ValueError: If ``points`` has fewer than three columns or holds no floats.
     """
     points = checked_points(points, name="points", columns=3, exact=False)
-    kept: NDArray[np.float32] = _take(points, cell_of_points(points, grid))
+    kept: NDArray[np.float32] = take_kept(points, cell_of_points(points, grid))
     return kept

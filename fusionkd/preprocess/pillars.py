@@ -8,7 +8,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from fusionkd.geometry.grid import BevGrid
-from fusionkd.preprocess.cells import cell_of_points
+from fusionkd.preprocess.cells import cell_of_points, take_kept
 from fusionkd.preprocess.checks import checked_count, checked_points
 
 
@@ -127,8 +127,8 @@ def dynamic_pillars(points: NDArray[np.float32], grid: BevGrid) -> DynamicPillar
     points = checked_points(points, name="points")
     num_cells = grid.rows * grid.columns
     pillar_of_point, cell_of_pillar = _open_pillars(cell_of_points(points, grid), num_cells, num_cells)
-    kept = pillar_of_point >= 0
-    return DynamicPillars(points[kept], pillar_of_point[kept].astype(np.int64), _row_column(cell_of_pillar, grid))
+    pillar_of_kept = pillar_of_point[pillar_of_point >= 0].astype(np.int64)
+    return DynamicPillars(take_kept(points, pillar_of_point), pillar_of_kept, _row_column(cell_of_pillar, grid))
 
 
 def _row_column(cells: NDArray[np.int32], grid: BevGrid) -> NDArray[np.int64]:
