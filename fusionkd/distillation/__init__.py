@@ -1,1 +1,36 @@
 """Terms that compare a student with its teachers."""
+
+from fusionkd.distillation.adapters import Adapters
+from fusionkd.distillation.base import TAPS, Term, TermBatch
+from fusionkd.distillation.box import BoxResponse, weighted_smooth_l1
+from fusionkd.distillation.feature import FeatureMimic, masked_mimic
+from fusionkd.distillation.masks import MaskKind, gaussian_foreground, teacher_foreground
+from fusionkd.distillation.relation import ObjectRelation, cosine_matrix, nine_points, object_relation
+from fusionkd.distillation.response import HeatmapResponse, quality_focal
+from fusionkd.distillation.schedules import Constant, Cosine, LinearRamp, Schedule, Step, StopAfter
+
+__all__ = [
+    "TAPS",
+    "Adapters",
+    "BoxResponse",
+    "Constant",
+    "Cosine",
+    "FeatureMimic",
+    "HeatmapResponse",
+    "LinearRamp",
+    "MaskKind",
+    "ObjectRelation",
+    "Schedule",
+    "Step",
+    "StopAfter",
+    "Term",
+    "TermBatch",
+    "cosine_matrix",
+    "gaussian_foreground",
+    "masked_mimic",
+    "nine_points",
+    "object_relation",
+    "quality_focal",
+    "teacher_foreground",
+    "weighted_smooth_l1",
+]

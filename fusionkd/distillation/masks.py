@@ -1,0 +1,68 @@
+"""Where on the grid a term counts."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fusionkd.geometry import BevGrid
+
+MaskKind = Literal["none", "ground_truth", "teacher"]
+"""Which cells count: all, Gaussians on annotated centres, or the teacher's own heatmap score."""
+
+
+def gaussian_foreground(gt_boxes: Tensor, gt_label: Tensor, grid: BevGrid) -> Tensor:
+    """1 at annotated centres, falling off with a Gaussian as wide as the box.
+
+    Args:
+        gt_boxes: (B, M, 9) rows (x, y, z, l, w, h, yaw, vx, vy) in the grid's frame.
+        gt_label: (B, M), -1 where there is no box.
+        grid: Where the mask lies.
+
+    Returns:
+        (B, 1, rows, columns) float32 in [0, 1]; the highest of the boxes where several overlap.
+    """
+    frames, boxes = gt_label.shape
+    if boxes == 0:
+        return torch.zeros(frames, 1, grid.rows, grid.columns, device=gt_boxes.device)
+    x_m, y_m = _cell_centres(grid, gt_boxes.device)
+    # Two deviations reach the border of a box of this area, but at least one cell.
+    sigma_m = ((gt_boxes[..., 3] * gt_boxes[..., 4]).clamp(min=0).sqrt() / 4).clamp(min=grid.cell_m)[..., None]
+    along_x = torch.exp(-0.5 * ((x_m - gt_boxes[..., :1]) / sigma_m) ** 2)  # (B, M, columns)
+    along_y = torch.exp(-0.5 * ((y_m - gt_boxes[..., 1:2]) / sigma_m) ** 2)  # (B, M, rows)
+    along_y = along_y * (gt_label >= 0)[..., None]
+    return torch.stack([(y[:, :, None] * x[:, None, :]).amax(dim=0) for y, x in zip(along_y, along_x)])[:, None]
+
+
+def teacher_foreground(probability: Tensor, *, threshold: float = 0.1) -> Tensor:
+    """The teacher's highest class probability per cell, 0 below the threshold.
+
+    Args:
+        probability: (B, classes, rows, columns) after the sigmoid.
+        threshold: Below it a cell is background.
+
+    Returns:
+        (B, 1, rows, columns).
+    """
+    highest = probability.amax(dim=1, keepdim=True)
+    return torch.where(highest >= threshold, highest, 0.0)
+
+
+def unseen_cells(gt_boxes: Tensor, pasted: Tensor, grid: BevGrid) -> Tensor:
+    """Cells of boxes that were pasted into the LiDAR alone, (B, 1, rows, columns) bool.
+
+    A camera teacher never saw them, so it has nothing to teach there.
+    """
+    if pasted.shape[1] == 0 or not bool(pasted.any()):
+        return torch.zeros(len(pasted), 1, grid.rows, grid.columns, dtype=torch.bool, device=pasted.device)
+    x_m, y_m = _cell_centres(grid, gt_boxes.device)
+    reach_m = (0.5 * torch.hypot(gt_boxes[..., 3], gt_boxes[..., 4]) + grid.cell_m)[..., None]
+    near_x = ((x_m - gt_boxes[..., :1]).abs() <= reach_m) & pasted[..., None]  # (B, M, columns)
+    near_y = (y_m - gt_boxes[..., 1:2]).abs() <= reach_m  # (B, M, rows)
+    return torch.stack([(y[:, :, None] & x[:, None, :]).any(dim=0) for y, x in zip(near_y, near_x)])[:, None]
+
+
+def _cell_centres(grid: BevGrid, device: torch.device) -> tuple[Tensor, Tensor]:
+    x_m = grid.x_min_m + (torch.arange(grid.columns, device=device, dtype=torch.float32) + 0.5) * grid.cell_m
+    y_m = grid.y_min_m + (torch.arange(grid.rows, device=device, dtype=torch.float32) + 0.5) * grid.cell_m
+    return x_m, y_m

@@ -1,0 +1,180 @@
+"""What the teacher says: its heatmap."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fusionkd.distillation.base import Term, TermBatch, class_mapping
+from fusionkd.distillation.locations import heatmap_peaks
+from fusionkd.distillation.masks import MaskKind, gaussian_foreground, teacher_foreground, unseen_cells
+from fusionkd.distillation.resample import covered_cells, resample_bev
+from fusionkd.distillation.schedules import Schedule
+from fusionkd.errors import UserError
+from fusionkd.models.values import FusionOutput
+
+
+def quality_focal(student_logits: Tensor, teacher_probability: Tensor, *, beta: float = 2.0) -> Tensor:
+    """Quality focal loss per cell: |p_t - sigma(s)|^beta * BCE(s, p_t) (Li et al., NeurIPS 2020, eq. 2).
+
+    The teacher's side is a probability already, the student's a logit, so that each sigmoid is applied once.
+
+    Args:
+        student_logits: Any shape.
+        teacher_probability: The same shape, in [0, 1].
+        beta: How strongly agreement is forgiven.
+
+    Returns:
+        The loss of each cell, the same shape; 0 where both agree.
+    """
+    distance = (teacher_probability - student_logits.sigmoid()).abs()
+    entropy = F.binary_cross_entropy_with_logits(student_logits, teacher_probability, reduction="none")
+    return distance**beta * entropy
+
+
+class HeatmapResponse(Term):
+    """The student's heatmap imitates the teachers'.
+
+    Summed over cells and classes, divided by the teacher's number of objects (the sum of its peaks' scores).
+    The twin without a teacher is the quality focal part of ``fusionkd.models.CenterLoss``.
+
+    Args:
+        teacher: Name or names in the task's ``teachers``.
+        weight: Factor on the loss.
+        beta: Exponent of ``quality_focal``.
+        merge: ``each`` takes the mean of the losses against every teacher; ``mean`` and ``max`` make one
+            probability of the teachers' first, the mean or the most confident one.
+        class_weights: Per teacher and class, how much it counts in ``each`` and ``mean``; 1 where absent.
+            Useful where one teacher knows a class better than the other.
+        mask: Cells that count: ``none`` is all of them.
+        schedule: How the factor changes over the run; None keeps it.
+    """
+
+    def __init__(
+        self,
+        teacher: str | list[str],
+        weight: float = 1.0,
+        *,
+        beta: float = 2.0,
+        merge: Literal["each", "mean", "max"] = "each",
+        class_weights: dict[str, dict[str, float]] | None = None,
+        mask: MaskKind = "none",
+        schedule: Schedule | None = None,
+    ) -> None:
+        super().__init__(teacher, weight, schedule)
+        self.beta = beta
+        self.merge = merge
+        self.mask = mask
+        self.class_weights = class_weights or {}
+        if class_weights and merge == "max":
+            raise UserError("HeatmapResponse: class_weights have no meaning with merge 'max'; use 'mean' or 'each'.")
+        strangers = sorted(set(self.class_weights) - set(self.teachers))
+        if strangers:
+            raise UserError(
+                f"HeatmapResponse: class_weights name {', '.join(strangers)}; the term's teachers are "
+                f"{', '.join(self.teachers)}."
+            )
+
+    def taps(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Heatmap against heatmap."""
+        return ("heatmap",), ("heatmap",)
+
+    def build(self, student: FusionOutput, teachers: Mapping[str, FusionOutput]) -> None:
+        """Check the names in ``class_weights``.
+
+        Raises:
+            UserError: If a class isn't one of the student's.
+        """
+        for name, weights in self.class_weights.items():
+            unknown = sorted(set(weights) - set(student.classes))
+            if unknown:
+                raise UserError(
+                    f"HeatmapResponse: class_weights of '{name}' name the unknown class {', '.join(unknown)}; "
+                    f"the classes are {', '.join(student.classes)}."
+                )
+
+    def loss(self, student: FusionOutput, teachers: Mapping[str, FusionOutput], batch: TermBatch) -> Tensor:
+        """The unweighted loss, a scalar."""
+        probability, trust = self._answers(student, teachers, batch)
+        if self.merge == "max":
+            probability, trust = _most_confident(probability, trust)
+        elif self.merge == "mean":
+            known = trust.sum(dim=0, keepdim=True)
+            probability = (probability * trust).sum(dim=0, keepdim=True) / known.clamp(min=1e-6)
+            trust = (known > 0).float()
+        else:
+            # The teachers' shares add up to one wherever any of them has something to say.
+            trust = trust / trust.sum(dim=0, keepdim=True).clamp(min=1e-6)
+        losses = [
+            (share * quality_focal(student.heatmap, answer, beta=self.beta) * self._cells(answer, student, batch)).sum()
+            / object_count(answer)
+            for answer, share in zip(probability, trust)
+        ]
+        return torch.stack(losses).sum()
+
+    def _answers(
+        self, student: FusionOutput, teachers: Mapping[str, FusionOutput], batch: TermBatch
+    ) -> tuple[Tensor, Tensor]:
+        """Probabilities and trust, each (teachers, B, student classes, rows, columns)."""
+        answers = [aligned_probability(student, teacher) for teacher in teachers.values()]
+        trust = []
+        for (name, teacher), (probability, known) in zip(teachers.items(), answers):
+            weights = self.class_weights.get(name, {})
+            per_class = known.new_tensor([weights.get(label, 1.0) for label in student.classes])
+            cells = known * per_class[:, None, None]  # (classes, rows, columns)
+            seen = torch.ones_like(probability[:, :1])
+            if teacher.lidar_bev is None:
+                seen = (~unseen_cells(batch.gt_boxes, batch.pasted, student.grid)).float()
+            trust.append(cells * seen)  # (B, classes, rows, columns)
+        return torch.stack([probability for probability, _ in answers]), torch.stack(trust)
+
+    def _cells(self, probability: Tensor, student: FusionOutput, batch: TermBatch) -> Tensor:
+        return foreground(self.mask, probability, batch, student)
+
+
+def aligned_probability(student: FusionOutput, teacher: FusionOutput) -> tuple[Tensor, Tensor]:
+    """A teacher's class probabilities on the student's grid, in the student's order of classes.
+
+    Returns:
+        (B, classes, rows, columns) probabilities, and (classes, rows, columns) 1 where the teacher knows the
+        class and its grid reaches, else 0.
+    """
+    probability = resample_bev(teacher.heatmap.sigmoid(), source=teacher.grid, target=student.grid)
+    order = class_mapping(student.classes, teacher.classes)
+    reached = covered_cells(source=teacher.grid, target=student.grid, device=probability.device).float()
+    knows = probability.new_tensor([float(index >= 0) for index in order])
+    known = knows[:, None, None] * reached  # (classes, rows, columns)
+    index = torch.tensor([max(index, 0) for index in order], device=probability.device)
+    return probability[:, index], known
+
+
+def object_count(probability: Tensor) -> Tensor:
+    """How many objects a heatmap speaks of: the sum of its peaks' scores, at least 1."""
+    peaks = heatmap_peaks(torch.logit(probability, eps=1e-6), threshold=0.1, count=500)
+    return peaks.weight.sum().clamp(min=1.0)
+
+
+def foreground(kind: MaskKind, probability: Tensor, batch: TermBatch, student: FusionOutput) -> Tensor:
+    """The cells of a mask, (B, 1, rows, columns) in [0, 1].
+
+    Args:
+        kind: Which mask; on frames without labels ``ground_truth`` means ``teacher``.
+        probability: A teacher's class probabilities on the student's grid.
+        batch: For annotations.
+        student: For the grid.
+    """
+    if kind == "none":
+        return torch.ones_like(probability[:, :1])
+    by_teacher = teacher_foreground(probability)
+    if kind == "teacher":
+        return by_teacher
+    by_truth = gaussian_foreground(batch.gt_boxes.float(), batch.gt_label, student.grid)
+    return torch.where(batch.labelled[:, None, None, None], by_truth, by_teacher)
+
+
+def _most_confident(probability: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
+    known = trust > 0
+    highest = torch.where(known, probability, -1.0).amax(dim=0, keepdim=True).clamp(min=0.0)
+    return highest, known.any(dim=0, keepdim=True).float()

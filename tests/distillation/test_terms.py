@@ -1,0 +1,172 @@
+"""What every term must do, whatever it compares."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fusionkd.distillation import (
+    BoxResponse,
+    FeatureMimic,
+    HeatmapResponse,
+    LinearRamp,
+    ObjectRelation,
+    StopAfter,
+    Term,
+)
+from fusionkd.errors import UserError
+from fusionkd.models.values import FusionOutput
+from tests.distillation.conftest import FINE, FakeBatch, make_batch, make_output
+
+TERMS: dict[str, Callable[..., Term]] = {
+    "heatmap": HeatmapResponse,
+    "heatmap_max": lambda teacher, **options: HeatmapResponse(teacher, merge="max", **options),
+    "heatmap_mean": lambda teacher, **options: HeatmapResponse(teacher, merge="mean", **options),
+    "heatmap_masked": lambda teacher, **options: HeatmapResponse(teacher, mask="ground_truth", **options),
+    "mimic": FeatureMimic,
+    "mimic_everywhere": lambda teacher, **options: FeatureMimic(teacher, mask="none", **options),
+    "mimic_teacher": lambda teacher, **options: FeatureMimic(teacher, mask="teacher", **options),
+    "box": BoxResponse,
+    "box_truth": lambda teacher, **options: BoxResponse(teacher, at="ground_truth", **options),
+    "relation": ObjectRelation,
+}
+
+
+def identity(term: Term) -> None:
+    """Adapters that change nothing, so that equal features are equal."""
+    if isinstance(term, FeatureMimic):
+        assert term.adapters is not None
+        for convolution in term.adapters.convolutions.values():
+            torch.nn.init.dirac_(convolution.weight)
+            torch.nn.init.zeros_(convolution.bias)
+
+
+@pytest.mark.parametrize("name", TERMS)
+class TestEveryTerm:
+    def test_is_zero_at_equality(self, name: str) -> None:
+        output = make_output()
+        term = TERMS[name]("t")
+        term.prepare(name, output, {"t": output})
+        identity(term)
+        assert float(term(output, {"t": output}, make_batch())) == pytest.approx(0.0, abs=1e-6)
+
+    def test_gives_the_student_a_finite_gradient_and_the_teacher_none(self, name: str) -> None:
+        student = make_output(seed=1, requires_grad=True)
+        teachers = {"a": make_output(seed=2), "b": make_output(FINE, seed=3, channels=5)}
+        term = TERMS[name](["a", "b"], weight=2.0)
+        term.prepare(name, student, teachers)
+        loss = term(student, teachers, make_batch())
+        loss.backward()
+        assert float(loss) > 0
+        gradients = [
+            tensor.grad for tensor in (student.heatmap, student.box_regression, student.bev) if tensor.grad is not None
+        ]
+        assert gradients
+        assert all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+        assert any(float(gradient.abs().sum()) > 0 for gradient in gradients)
+
+    def test_is_finite_without_foreground(self, name: str) -> None:
+        student = make_output(seed=1, requires_grad=True)
+        teacher = make_output(seed=2)
+        teacher = replace(teacher, heatmap=torch.full_like(teacher.heatmap, -30.0))
+        term = TERMS[name]("t")
+        term.prepare(name, student, {"t": teacher})
+        loss = term(student, {"t": teacher}, make_batch(boxes=0))
+        loss.backward()
+        assert bool(torch.isfinite(loss))
+
+    def test_bf16_agrees_with_float32(self, name: str) -> None:
+        student, teacher = make_output(seed=1), make_output(seed=2)
+        term = TERMS[name]("t")
+        term.prepare(name, student, {"t": teacher})
+
+        def half(output: FusionOutput) -> FusionOutput:
+            return replace(output, heatmap=output.heatmap.bfloat16(), bev=output.bev.bfloat16())
+
+        exact = term(student, {"t": teacher}, make_batch())
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rough = term(half(student), {"t": half(teacher)}, make_batch())
+        assert rough.dtype == torch.float32
+        assert float(rough) == pytest.approx(float(exact), rel=0.05)
+
+    def test_weight_and_schedule_scale_the_loss(self, name: str) -> None:
+        student, teachers = make_output(seed=1), {"t": make_output(seed=2)}
+        torch.manual_seed(0)
+        plain = TERMS[name]("t")
+        plain.prepare(name, student, teachers)
+        torch.manual_seed(0)
+        scaled = TERMS[name]("t", weight=3.0, schedule=LinearRamp())
+        scaled.prepare(name, student, teachers)
+        batch = make_batch()
+        half_way = scaled(student, teachers, batch, progress=0.5)
+        assert float(half_way) == pytest.approx(1.5 * float(plain(student, teachers, batch)), rel=1e-5)
+
+    def test_moves_the_student_towards_the_teacher(self, name: str) -> None:
+        student, teacher = make_output(seed=1, requires_grad=True), make_output(seed=2)
+        term = TERMS[name]("t")
+        term.prepare(name, student, {"t": teacher})
+        identity(term)
+        leaves = [student.heatmap, student.box_regression, student.heading_axis, student.bev]
+        optimizer = torch.optim.Adam([leaf for leaf in leaves if leaf is not None], lr=0.1)
+        losses = []
+        for _ in range(15):
+            optimizer.zero_grad()
+            loss = term(student, {"t": teacher}, make_batch())
+            loss.backward()
+            optimizer.step()
+            losses.append(float(loss))
+        assert losses[-1] < 0.7 * losses[0]
+
+
+class TestRefusals:
+    def refuse(self, term: Term, teachers: dict[str, FusionOutput], *words: str) -> None:
+        with pytest.raises(UserError) as error:
+            term.prepare("mine", make_output(lidar=False), teachers)
+        assert all(word in str(error.value) for word in ("mine", *words)), str(error.value)
+
+    def test_unknown_teacher(self) -> None:
+        self.refuse(HeatmapResponse("radar"), {"lidar": make_output()}, "radar", "lidar")
+
+    def test_tap_of_an_absent_modality(self) -> None:
+        term = FeatureMimic("camera", teacher_tap="lidar_bev")
+        self.refuse(term, {"camera": make_output(lidar=False)}, "lidar_bev", "'camera'", "camera_bev")
+
+    def test_tap_of_the_student(self) -> None:
+        term = ObjectRelation("lidar", student_tap="lidar_bev")
+        self.refuse(term, {"lidar": make_output()}, "lidar_bev", "the student", "camera_bev")
+
+    def test_frames_differ(self) -> None:
+        self.refuse(BoxResponse("t"), {"t": replace(make_output(), frame="lidar")}, "frame", "'lidar'")
+
+    def test_no_class_in_common(self) -> None:
+        self.refuse(BoxResponse("t"), {"t": make_output(classes=("cow",))}, "cow")
+
+    def test_class_weights_of_an_unknown_class(self) -> None:
+        term = HeatmapResponse("t", class_weights={"t": {"cow": 2.0}})
+        with pytest.raises(UserError, match="cow"):
+            term.prepare("mine", make_output(), {"t": make_output()})
+
+    def test_class_weights_of_a_stranger(self) -> None:
+        with pytest.raises(UserError, match="other"):
+            HeatmapResponse("t", class_weights={"other": {"car": 2.0}})
+
+    @pytest.mark.parametrize("tap", ["heatmap", "neck"])
+    def test_features_that_are_none(self, tap: str) -> None:
+        with pytest.raises(UserError, match=tap):
+            FeatureMimic("t", teacher_tap=tap)
+
+    def test_no_teacher(self) -> None:
+        with pytest.raises(UserError, match="at least one"):
+            HeatmapResponse([])
+
+    def test_negative_weight(self) -> None:
+        with pytest.raises(UserError, match="negative"):
+            HeatmapResponse("t", weight=-1.0)
+
+
+def test_stopped_term_is_zero(batches: Callable[..., FakeBatch]) -> None:
+    term = HeatmapResponse("t", schedule=StopAfter(0.5))
+    student, teachers = make_output(seed=1), {"t": make_output(seed=2)}
+    assert float(term(student, teachers, batches(), progress=0.6)) == 0.0
+    assert float(term(student, teachers, batches(), progress=0.4)) > 0.0
