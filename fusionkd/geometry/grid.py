@@ -1,6 +1,7 @@
 """The bird's-eye-view grid in which teacher and student meet."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,6 +34,9 @@ class BevGrid:
     z_max_m: float = 3.0
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            if not math.isfinite(getattr(self, field.name)):
+                raise ValueError(f"BevGrid.{field.name} must be a finite number, found {getattr(self, field.name)}.")
         if self.cell_m <= 0:
             raise ValueError(f"BevGrid.cell_m must be positive, found {self.cell_m}.")
         for axis in ("x", "y", "z"):
