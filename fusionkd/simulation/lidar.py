@@ -1,0 +1,230 @@
+"""A spinning LiDAR with 32 beams: one sweep over solids and ground."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from fusionkd.simulation.ground import GRASS, KERB, MARKING, PAVEMENT, PLAZA, YELLOW, ground_kind
+from fusionkd.simulation.rays import MISS, hit_solid
+from fusionkd.simulation.rig import (
+    BEAM_STEP_RAD,
+    BEAMS,
+    COLUMN_PERIOD,
+    COLUMN_STEP_RAD,
+    COLUMNS,
+    FIRST_AZIMUTH_RAD,
+    LOWEST_BEAM_RAD,
+)
+
+
+@dataclass(frozen=True)
+class SweepInput:
+    """What one sweep meets.
+
+    Attributes:
+        solids: (P, 12) float64 in the scene's frame at the time ``seen_s`` of each solid, sorted near to far.
+        velocity_mps: (P, 2) of each solid.
+        seen_s: (P,) the time relative to the sweep's end for which ``solids`` holds.
+        reflectance: (P,) 0..1.
+        origin_m: (A, 3) the sensor's place at each column.
+        rotation: (A, 3, 3) scene from LiDAR at each column.
+        column_s: (A,) each column's time relative to the sweep's end, <= 0.
+        plan: ``GroundPlan.as_array()``.
+        wetness: 0 dry ... 1 pouring rain.
+    """
+
+    solids: NDArray[np.float64]
+    velocity_mps: NDArray[np.float64]
+    seen_s: NDArray[np.float64]
+    reflectance: NDArray[np.float64]
+    origin_m: NDArray[np.float64]
+    rotation: NDArray[np.float64]
+    column_s: NDArray[np.float64]
+    plan: NDArray[np.float64]
+    wetness: float
+
+
+def sweep(scene: SweepInput, generator: np.random.Generator) -> NDArray[np.float32]:
+    """Points of one sweep, (A * 32, 5) float32: x, y, z, intensity, ring in the LiDAR frame at the sweep's end.
+
+    As in nuScenes every beam has its row: one without an echo, or with an echo from the car's own roof, lies within
+    a metre of the sensor, where every reader drops it. Points are corrected for the motion of the ego car but not for
+    that of others.
+
+    Args:
+        scene: What the sweep meets.
+        generator: Source of range noise and drop-outs.
+    """
+    noise = generator.standard_normal((COLUMNS, BEAMS), dtype=np.float32)
+    luck = generator.random((COLUMNS, BEAMS, 2), dtype=np.float32)
+    local = _beam_directions()
+    directions = np.einsum("aij,akj->aki", scene.rotation, local)
+    out = np.empty((COLUMNS, BEAMS, 5), np.float32)
+    _sweep(
+        scene.solids,
+        scene.velocity_mps,
+        scene.seen_s,
+        scene.reflectance,
+        scene.origin_m,
+        directions,
+        local,
+        scene.column_s,
+        scene.rotation[-1],
+        scene.plan,
+        scene.wetness,
+        noise,
+        luck,
+        out,
+    )
+    return out.reshape(-1, 5)  # (A * 32, 5)
+
+
+def column_of(azimuth_rad: NDArray[Any]) -> NDArray[np.float64]:
+    """Column, not rounded, in which the sweep passes an azimuth of the LiDAR frame."""
+    return np.asarray(((FIRST_AZIMUTH_RAD - azimuth_rad) % (2 * np.pi)) / COLUMN_STEP_RAD, dtype=np.float64)
+
+
+def _beam_directions() -> NDArray[np.float64]:
+    azimuth = FIRST_AZIMUTH_RAD - COLUMN_STEP_RAD * np.arange(COLUMNS)
+    elevation = LOWEST_BEAM_RAD + BEAM_STEP_RAD * np.arange(BEAMS)
+    flat = np.cos(elevation)
+    x = np.cos(azimuth)[:, None] * flat
+    y = np.sin(azimuth)[:, None] * flat
+    return np.stack([x, y, np.broadcast_to(np.sin(elevation), x.shape)], axis=-1)
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _mark_solid(solids, i, velocity, seen, origin, directions, column_s, best, owner):  # type: ignore[no-untyped-def]
+    """Let one solid shorten the beams that may meet it."""
+    reach = np.sqrt((max(solids[i, 7], solids[i, 8] + abs(solids[i, 9]))) ** 2 + max(solids[i, 10], solids[i, 11]) ** 2)
+    if solids[i, 0] == 1.0 or solids[i, 0] == 2.0:
+        reach = max(solids[i, 7], solids[i, 8])
+    middle = COLUMNS // 2
+    rx = solids[i, 1] - origin[middle, 0]
+    ry = solids[i, 2] - origin[middle, 1]
+    oz = origin[middle, 2]
+    away = np.sqrt(rx * rx + ry * ry)
+    near = max(away - reach - 1.0, 0.3)
+    far = away + reach + 1.0
+    # The middle column's lowest beam says where the sensor looked in the middle of the sweep; the car's turning and
+    # driving since then, and the solid's, are in the margin.
+    turn = np.arctan2(directions[middle, 0, 1], directions[middle, 0, 0])
+    column = middle + ((turn - np.arctan2(ry, rx)) % (2 * np.pi)) / COLUMN_STEP_RAD
+    spread = np.pi if away <= reach + 1.0 else np.arcsin(reach / away) + 0.5 / (away - reach)
+    margin = spread / COLUMN_STEP_RAD + 3.0
+    high = solids[i, 4] - oz
+    low = solids[i, 3] - oz
+    top = np.arctan2(high, near if high > 0.0 else far)
+    bottom = np.arctan2(low, far if low > 0.0 else near)
+    k0 = max(0, int(np.floor((bottom - LOWEST_BEAM_RAD) / BEAM_STEP_RAD)) - 1)
+    k1 = min(BEAMS - 1, int(np.ceil((top - LOWEST_BEAM_RAD) / BEAM_STEP_RAD)) + 1)
+    if k0 > k1:
+        return
+    cos, sin = solids[i, 5], solids[i, 6]
+    for wrap in range(-1, 1):
+        a0 = max(0, int(np.floor(column - margin + wrap * COLUMN_PERIOD)))
+        a1 = min(COLUMNS - 1, int(np.ceil(column + margin + wrap * COLUMN_PERIOD)))
+        for a in range(a0, a1 + 1):
+            late = column_s[a] - seen[i]
+            px = origin[a, 0] - solids[i, 1] - velocity[i, 0] * late
+            py = origin[a, 1] - solids[i, 2] - velocity[i, 1] * late
+            ox = cos * px + sin * py
+            oy = cos * py - sin * px
+            for k in range(k0, k1 + 1):
+                if best[a, k] <= near - 0.5:
+                    continue
+                gx, gy = directions[a, k, 0], directions[a, k, 1]
+                t, _, _, _ = hit_solid(
+                    solids, i, ox, oy, origin[a, 2], cos * gx + sin * gy, cos * gy - sin * gx, directions[a, k, 2]
+                )
+                if t < best[a, k]:
+                    best[a, k] = t
+                    owner[a, k] = i
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _solid_incidence(solids, i, velocity, late, origin, a, direction):  # type: ignore[no-untyped-def]
+    cos, sin = solids[i, 5], solids[i, 6]
+    px = origin[a, 0] - solids[i, 1] - velocity[i, 0] * late
+    py = origin[a, 1] - solids[i, 2] - velocity[i, 1] * late
+    dx = cos * direction[0] + sin * direction[1]
+    dy = cos * direction[1] - sin * direction[0]
+    _, nx, ny, nz = hit_solid(solids, i, cos * px + sin * py, cos * py - sin * px, origin[a, 2], dx, dy, direction[2])
+    return abs(nx * dx + ny * dy + nz * direction[2]) / max(np.sqrt(nx * nx + ny * ny + nz * nz), 1e-9)
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _ground_reflectance(kind, wetness):  # type: ignore[no-untyped-def]
+    value = 0.11
+    if kind == MARKING or kind == YELLOW:
+        value = 0.45
+    elif kind == PAVEMENT or kind == KERB or kind == PLAZA:
+        value = 0.22
+    elif kind == GRASS:
+        value = 0.30
+    return value * (1.0 - 0.6 * wetness)
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _on_roof(direction):  # type: ignore[no-untyped-def]
+    """Whether a beam of the LiDAR frame ends on the ego car's roof, 0.28 m below the sensor."""
+    if direction[2] > -0.15:
+        return False
+    t = 0.28 / -direction[2]
+    return (direction[0] * t / 0.46) ** 2 + (direction[1] * t / 0.74) ** 2 < 1.0
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _sweep(
+    solids, velocity, seen, reflectance, origin, directions, local, column_s, end, plan, wetness, noise, luck, out
+):  # type: ignore[no-untyped-def]
+    best = np.full((COLUMNS, BEAMS), MISS)
+    owner = np.full((COLUMNS, BEAMS), -1, np.int32)
+    for i in range(solids.shape[0]):
+        _mark_solid(solids, i, velocity, seen, origin, directions, column_s, best, owner)
+    for a in range(COLUMNS):
+        for k in range(BEAMS):
+            direction = directions[a, k]
+            t = best[a, k]
+            i = owner[a, k]
+            if direction[2] < -1e-6:
+                flat = -origin[a, 2] / direction[2]
+                if flat < t:
+                    t = flat
+                    i = -2
+            incidence = 1.0
+            bright = 0.0
+            if i >= 0:
+                incidence = _solid_incidence(solids, i, velocity, column_s[a] - seen[i], origin, a, direction)
+                bright = reflectance[i]
+            elif i == -2:
+                incidence = -direction[2]
+                bright = _ground_reflectance(
+                    ground_kind(plan, origin[a, 0] + t * direction[0], origin[a, 1] + t * direction[1]), wetness
+                )
+            # An echo's power falls with the square of the range; near ones are limited by the electronics.
+            power = bright * (0.25 + 0.75 * incidence) / (1.0 + (t / 38.0) ** 2)
+            lost = luck[a, k, 0] < 0.012 + 0.1 * wetness or power < 0.012 + 0.03 * luck[a, k, 1] or t > 105.0
+            t += 0.02 * noise[a, k]
+            if wetness > 0.0 and luck[a, k, 0] > 1.0 - 0.012 * wetness:
+                # Rain drops answer now and then.
+                t = min(t, 1.5 + 12.0 * luck[a, k, 1] ** 2)
+                bright = 0.02
+                lost = False
+            if _on_roof(local[a, k]):
+                t = 0.28 / -local[a, k, 2]
+                lost = False
+            elif lost:
+                t = 0.4 * luck[a, k, 1]
+                bright = 0.01
+            x = origin[a, 0] + t * direction[0] - origin[COLUMNS - 1, 0]
+            y = origin[a, 1] + t * direction[1] - origin[COLUMNS - 1, 1]
+            z = origin[a, 2] + t * direction[2] - origin[COLUMNS - 1, 2]
+            for axis in range(3):
+                out[a, k, axis] = end[0, axis] * x + end[1, axis] * y + end[2, axis] * z
+            value = 140.0 * bright * (0.35 + 0.65 * incidence) / (1.0 + (t / 80.0) ** 2) * (0.8 + 0.4 * luck[a, k, 1])
+            out[a, k, 3] = min(255.0, np.floor(value))
+            out[a, k, 4] = k
