@@ -1,1 +1,31 @@
-"""LightningModules."""
+"""Lightning tasks and what goes with them."""
+
+from fusionkd.tasks.averaging import StudentAverage
+from fusionkd.tasks.distillation import DistillationTask
+from fusionkd.tasks.evaluation import check_teachers, evaluate_models
+from fusionkd.tasks.faculty import Faculty
+from fusionkd.tasks.measure import Cost, measure_cost
+from fusionkd.tasks.optimization import OneCycle
+from fusionkd.tasks.progress import ProgressBar, silence_warnings
+from fusionkd.tasks.report import EndReport, recorded_control
+from fusionkd.tasks.supervised import SupervisedTask
+from fusionkd.tasks.tracking import Tracker
+from fusionkd.teachers import load_student
+
+__all__ = [
+    "Cost",
+    "DistillationTask",
+    "EndReport",
+    "Faculty",
+    "OneCycle",
+    "ProgressBar",
+    "StudentAverage",
+    "SupervisedTask",
+    "Tracker",
+    "check_teachers",
+    "evaluate_models",
+    "load_student",
+    "measure_cost",
+    "recorded_control",
+    "silence_warnings",
+]

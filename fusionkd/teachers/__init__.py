@@ -1,1 +1,6 @@
-"""Frozen teachers."""
+"""Trained models that teach."""
+
+from fusionkd.teachers.checkpoints import Record, load_student
+from fusionkd.teachers.frozen import FrozenTeacher, far_off, zoo_folder, zoo_path
+
+__all__ = ["FrozenTeacher", "Record", "far_off", "load_student", "zoo_folder", "zoo_path"]

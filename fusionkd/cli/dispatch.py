@@ -1,0 +1,68 @@
+"""The console command ``fusionkd``, and what becomes of errors."""
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from jsonargparse import ArgumentError
+
+from fusionkd.errors import UserError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "train": ("fusionkd.cli.training:train", "train a model: fit, validate, test or predict"),
+    "simulate": ("fusionkd.simulation.command:main", "write a simulated world in nuScenes' format"),
+    "visualize": ("fusionkd.visualize.command:main", "draw points, predictions and annotations of a frame"),
+    "train-teachers": ("fusionkd.cli.teachers:main", "train the shipped teachers again"),
+}
+"""Subcommands of ``fusionkd``: the function that does the work, and a line of help."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The console command ``fusionkd``.
+
+    Args:
+        arguments: Without the program's name; None takes those of the process.
+
+    Returns:
+        The exit status.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        print("usage: fusionkd COMMAND ...\n\ncommands:")
+        for name, (_, text) in COMMANDS.items():
+            print(f"  {name:<16}{text}")
+        return 0
+    name, rest = given[0], given[1:]
+    if name not in COMMANDS:
+        print(f"error: there is no command '{name}'; there are: {', '.join(COMMANDS)}.", file=sys.stderr)
+        return 2
+    module, function = COMMANDS[name][0].split(":")
+    # Imported when it is asked for: a picture needs no Lightning, a training no Open3D.
+    return guarded(getattr(import_module(module), function), rest)
+
+
+def guarded(command: Callable[[Sequence[str]], object], arguments: Sequence[str]) -> int:
+    """Run a command; a user's mistake becomes one message and exit status 2, without a traceback."""
+    try:
+        result = command(arguments)
+    except Exception as error:
+        message = message_for_user(error)
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
+        return 2
+    return result if isinstance(result, int) else 0
+
+
+def message_for_user(error: BaseException) -> str | None:
+    """What to tell about an error that the user can mend; None for any other error.
+
+    A ``UserError`` may come wrapped: by a loader's process in a text with its traceback, by jsonargparse in the error
+    of the option whose object was being built.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return str(cause).rsplit("UserError: ", maxsplit=1)[-1].strip()
+        cause = cause.__cause__ or cause.__context__
+    return str(error) if isinstance(error, ArgumentError) else None

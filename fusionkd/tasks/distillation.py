@@ -1,0 +1,110 @@
+"""A student learns from labels and from frozen teachers."""
+
+import torch
+from torch import Tensor, nn
+
+from fusionkd.data import Batch
+from fusionkd.distillation import Term
+from fusionkd.errors import UserError
+from fusionkd.models import CenterLoss, Decoder, FusionModel
+from fusionkd.tasks.evaluation import check_teachers
+from fusionkd.tasks.faculty import Faculty
+from fusionkd.tasks.optimization import OneCycle
+from fusionkd.tasks.supervised import SupervisedTask
+from fusionkd.teachers import FrozenTeacher
+
+
+# Not None: an option that may be None hides what is wrong inside of it behind "expected None".
+NO_TEACHERS: dict[str, FrozenTeacher] = {}
+NO_TERMS: dict[str, Term] = {}
+
+
+class DistillationTask(SupervisedTask):
+    """Trains a student on labels and on terms that compare it with teachers.
+
+    With no teachers and no terms it trains on labels alone.
+
+    Args:
+        student: The model that learns.
+        loss: Compares its output with annotations, on labelled frames.
+        decoder: Turns its output into boxes.
+        teachers: Frozen models by name; the names appear in logs and on the command line.
+        terms: What is compared, by name; each term names its teachers.
+        optimizer: Learning rate and weight decay.
+        label_weight: Factor on the losses of ``loss``; 0 learns from teachers alone.
+        check_frames: Validation frames on which teachers are checked before the first step; 0 for no check.
+    """
+
+    def __init__(
+        self,
+        student: FusionModel,
+        loss: CenterLoss | None = None,
+        decoder: Decoder | None = None,
+        *,
+        teachers: dict[str, FrozenTeacher] = NO_TEACHERS,
+        terms: dict[str, Term] = NO_TERMS,
+        optimizer: OneCycle | None = None,
+        label_weight: float = 1.0,
+        check_frames: int = 8,
+    ) -> None:
+        super().__init__(student, loss, decoder, optimizer=optimizer)
+        self.faculty = Faculty(teachers)
+        self.terms = nn.ModuleDict(terms)
+        self.label_weight = label_weight
+        self.check_frames = check_frames
+        unused = sorted(set(self.faculty.teachers) - {name for _, term in self._terms() for name in term.teachers})
+        if unused and terms:
+            raise UserError(
+                f"No term learns from teacher {', '.join(unused)}. Name it in a term's 'teacher', or leave it out."
+            )
+
+    def setup(self, stage: str) -> None:
+        """Check the terms against real outputs and build what depends on the models' sizes."""
+        super().setup(stage)
+        if stage == "fit" and len(self.terms):
+            self._prepare_terms()
+
+    def on_fit_start(self) -> None:
+        """Move the teachers to the device and see whether they still know what they knew.
+
+        Raises:
+            UserError: If a teacher's figures on a few frames are far below its recorded ones.
+        """
+        self.faculty.to(self.device)
+        if self.check_frames and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            teachers = {name: teacher for name, teacher in self.faculty.teachers.items() if teacher.check}
+            check_teachers(teachers, self.data, decoder=self.decoder, frames=self.check_frames, device=self.device)
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done, in [0, 1]."""
+        steps = self.trainer.estimated_stepping_batches
+        return min(self.global_step / max(float(steps) - 1, 1.0), 1.0)
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """One step on labels and teachers."""
+        output = self(batch)
+        losses = {name: self.label_weight * value for name, value in self.losses(output, batch).items()}
+        progress = self.progress
+        active = {name: term for name, term in self._terms() if term.factor(progress) > 0}
+        asked = {teacher for term in active.values() for teacher in term.teachers}
+        answers = self.faculty.outputs(batch, asked)
+        for name, term in active.items():
+            losses[f"distill/{name}"] = term(output, answers, batch, progress=progress)
+        return self.total(losses, batch)
+
+    def _terms(self) -> list[tuple[str, Term]]:
+        return [(name, term) for name, term in self.terms.items() if isinstance(term, Term)]
+
+    def _prepare_terms(self) -> None:
+        frame = self.data.dataset(self.data.records("train")[:1])[0]
+        batch = self.data.batch([frame])
+        was_training = self.student.training
+        self.student.eval()
+        # In eval mode and on one frame, so that no batch statistics and no random numbers are spent.
+        with torch.no_grad():
+            output = self.student(batch)
+            answers = self.faculty.outputs(batch)
+        self.student.train(was_training)
+        for name, term in self._terms():
+            term.prepare(name, output, answers)

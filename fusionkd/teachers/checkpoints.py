@@ -1,0 +1,127 @@
+"""Students out of Lightning checkpoints, checked key by key."""
+
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fusionkd.errors import UserError
+from fusionkd.models import FusionModel, build_model
+
+STUDENT_KEY = "fusionkd_student"
+"""Key of a checkpoint under which the student's description is kept, as JSON."""
+
+RECORD_KEY = "fusionkd_record"
+"""Key of a checkpoint under which the last validation's figures are kept, as JSON."""
+
+_PREFIX = "student."
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a model is known to reach.
+
+    Attributes:
+        figures: nuScenes figures by name; empty where none were recorded.
+        simulated: Whether they were measured on simulated data, None where this isn't known.
+    """
+
+    figures: Mapping[str, float] = field(default_factory=dict)
+    simulated: bool | None = None
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A Lightning checkpoint, without unpickling anything but tensors and plain values.
+
+    Raises:
+        UserError: If there is no such file or it can't be read.
+    """
+    if not path.is_file():
+        raise UserError(f"There is no checkpoint {path}.")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"{path} can't be read as a checkpoint: {first}. Was it cut off, or saved by something else?"
+        ) from None
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
+        raise UserError(f"{path} is not a Lightning checkpoint: it has no 'state_dict'.")
+    return checkpoint
+
+
+def student_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The student's weights by its own names."""
+    state: Mapping[str, Tensor] = checkpoint["state_dict"]
+    return {name[len(_PREFIX) :]: value for name, value in state.items() if name.startswith(_PREFIX)}
+
+
+def check_weights(model: nn.Module, weights: Mapping[str, Tensor], *, source: str) -> None:
+    """Refuse weights that don't fit a model exactly.
+
+    Args:
+        model: Who would load them.
+        weights: By name.
+        source: Where they come from, for the message.
+
+    Raises:
+        UserError: If names or shapes differ; it names the first few.
+    """
+    wanted = model.state_dict()
+    problems = {
+        "missing": [name for name in wanted if name not in weights],
+        "unexpected": [name for name in weights if name not in wanted],
+        "of another shape": [
+            f"{name} {tuple(weights[name].shape)} instead of {tuple(wanted[name].shape)}"
+            for name in wanted
+            if name in weights and weights[name].shape != wanted[name].shape
+        ],
+    }
+    found = [f"{len(names)} {kind} ({_some(names)})" for kind, names in problems.items() if names]
+    if found:
+        raise UserError(
+            f"The weights of {source} don't fit this model: {'; '.join(found)}. Use the configuration that the weights "
+            f"were trained with."
+        )
+
+
+def load_student(path: str | Path) -> FusionModel:
+    """The student of a Lightning checkpoint, rebuilt from the description that the checkpoint holds.
+
+    Args:
+        path: A ``.ckpt`` that ``tools/train.py fit`` wrote.
+
+    Returns:
+        The model in eval mode, on the CPU.
+
+    Raises:
+        UserError: If the file can't be read, has no description or its weights don't fit.
+    """
+    checkpoint = read_checkpoint(Path(path))
+    if STUDENT_KEY not in checkpoint:
+        raise UserError(
+            f"{path} doesn't say how its student is built (no '{STUDENT_KEY}'). Only checkpoints of "
+            f"tools/train.py can be loaded this way."
+        )
+    model = build_model(json.loads(checkpoint[STUDENT_KEY]))
+    weights = student_weights(checkpoint)
+    check_weights(model, weights, source=str(path))
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def record_of(checkpoint: Mapping[str, Any]) -> Record:
+    """What the checkpoint says that its student reaches."""
+    if RECORD_KEY not in checkpoint:
+        return Record()
+    content = json.loads(checkpoint[RECORD_KEY])
+    return Record(content["figures"], content["simulated"])
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -1,0 +1,96 @@
+"""Trained models that no longer learn."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fusionkd.errors import UserError
+from fusionkd.models import FusionModel, load_model
+from fusionkd.models.values import FusionOutput, SensorBatch
+from fusionkd.teachers.checkpoints import Record, load_student, read_checkpoint, record_of
+
+ZOO = "zoo:"
+
+
+class FrozenTeacher(nn.Module):
+    """A trained model in eval mode, without gradients, whatever the task around it does.
+
+    Args:
+        checkpoint: ``zoo:NAME`` for weights that ship with fusionkd, a ``.safetensors`` file of
+            ``fusionkd.models.save_model``, or a ``.ckpt`` of ``tools/train.py fit``.
+        check: Whether its figures on a few validation frames are compared with its recorded ones before the
+            first step.
+
+    Raises:
+        UserError: If there is no such file, its weights don't fit exactly or it answers differently than when it
+            was saved.
+    """
+
+    def __init__(self, checkpoint: str, *, check: bool = True) -> None:
+        super().__init__()
+        self.checkpoint = checkpoint
+        self.check = check
+        self.model, self.record = _load(checkpoint)
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> "FrozenTeacher":
+        """Stay in eval mode: batch statistics of the student's frames must not creep in."""
+        del mode
+        super().train(False)
+        return self
+
+    @torch.no_grad()
+    def forward(self, batch: SensorBatch) -> FusionOutput:
+        """The teacher's maps, without gradients."""
+        output: FusionOutput = self.model(batch)
+        return output
+
+
+def zoo_path(name: str) -> Path:
+    """File of shipped weights.
+
+    Raises:
+        UserError: If fusionkd ships no such weights.
+    """
+    folder = zoo_folder()
+    path = folder / f"{name}.safetensors"
+    if not path.is_file():
+        known = ", ".join(sorted(found.stem for found in folder.glob("*.safetensors"))) or "none"
+        raise UserError(f"There are no shipped weights 'zoo:{name}'; there are: {known}.")
+    return path
+
+
+def zoo_folder() -> Path:
+    """Where shipped weights and their cards lie."""
+    import fusionkd.models
+
+    return Path(fusionkd.models.__file__).parent / "zoo"
+
+
+def far_off(measured: float, recorded: float) -> bool:
+    """Whether an mAP on a few frames can't belong to a model that reached the recorded one.
+
+    Few frames scatter widely, and only a broken model or wrongly prepared input falls below a third.
+    """
+    return recorded >= 0.03 and measured < recorded / 3
+
+
+def _load(checkpoint: str) -> tuple[FusionModel, Record]:
+    path = zoo_path(checkpoint[len(ZOO) :]) if checkpoint.startswith(ZOO) else Path(checkpoint)
+    if not path.is_file():
+        raise UserError(f"There is no teacher checkpoint {path}. Give zoo:NAME, a .safetensors or a .ckpt file.")
+    if path.suffix == ".ckpt":
+        return load_student(path), record_of(read_checkpoint(path))
+    if path.suffix != ".safetensors":
+        raise UserError(f"A teacher is a .safetensors or a .ckpt file (or zoo:NAME), found {path}.")
+    model, metadata = load_model(path)
+    return model, _record(metadata)
+
+
+def _record(metadata: Any) -> Record:
+    card = json.loads(metadata) if isinstance(metadata, str) else dict(metadata or {})
+    return Record(card.get("figures", {}), card.get("simulated"))
