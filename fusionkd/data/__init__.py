@@ -5,6 +5,7 @@ from fusionkd.data.collate import Collator
 from fusionkd.data.datamodule import NuScenesDataModule
 from fusionkd.data.dataset import NuScenesDataset
 from fusionkd.data.frames import Batch, Frame
+from fusionkd.data.gt_database import GtDatabase, GtPaste
 from fusionkd.data.index import FrameRecord, NuScenesIndex
 from fusionkd.data.views import LidarView, PillarView, RasterView
 
@@ -14,6 +15,8 @@ __all__ = [
     "Collator",
     "Frame",
     "FrameRecord",
+    "GtDatabase",
+    "GtPaste",
     "ImageAugmentation",
     "LidarView",
     "NuScenesDataModule",

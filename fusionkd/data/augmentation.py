@@ -1,6 +1,7 @@
 """Random changes of training frames that keep points, boxes, images and cameras in agreement."""
 
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +10,16 @@ from fusionkd.data.collate import Sample
 from fusionkd.data.dataset import NuScenesDataset
 from fusionkd.data.frames import Frame
 from fusionkd.data.images import crop_top, recolour
-from fusionkd.data.index import FrameRecord
 from fusionkd.data.sampling import Draw
 from fusionkd.errors import UserError
 from fusionkd.geometry import CAMERAS, Boxes3D, CameraRig, transform_points
+
+
+class Paster(Protocol):
+    """Adds objects to the LiDAR of a sample; ``gt_database.GtPaster`` does."""
+
+    def paste(self, sample: Sample, generator: np.random.Generator) -> Sample:
+        """The sample with more objects."""
 
 
 @dataclass(frozen=True)
@@ -114,27 +121,24 @@ class AugmentationPlan:
         seed: Of all chance.
         bev: Or None for none.
         image: Or None for none.
+        paster: Pastes objects into the LiDAR, or None.
     """
 
     seed: int = 0
     bev: BevAugmentation | None = None
     image: ImageAugmentation | None = None
+    paster: Paster | None = None
 
-    def sample(self, frames: NuScenesDataset, record: FrameRecord, draw: Draw) -> Sample:
-        """Read a record's frame and augment it.
+    def read(self, frames: NuScenesDataset, draw: Draw) -> Frame:
+        """Read a draw's frame with its images augmented.
 
         Raises:
             UserError: If a file is missing or malformed.
         """
-        generator = np.random.default_rng([self.seed, draw.epoch, draw.position, draw.item])
-        sample = Sample.plain(self._read(frames, record, generator))
-        if self.bev is not None:
-            sample = augment_bev(sample, self.bev.draw(generator))
-        return sample
-
-    def _read(self, frames: NuScenesDataset, record: FrameRecord, generator: np.random.Generator) -> Frame:
+        record = frames.records[draw.item]
         if self.image is None:
             return frames.load(record)
+        generator = self._generator(draw, stage=0)
         maps, colours = [], []
         for camera in range(len(CAMERAS)):
             base_px = frames.base_size_px(record, camera)
@@ -143,6 +147,19 @@ class AugmentationPlan:
         frame = frames.load(record, np.stack(maps))
         images = np.stack([recolour(image, colour) for image, colour in zip(frame.images, colours)])
         return replace(frame, images=images)
+
+    def change(self, frame: Frame, draw: Draw) -> Sample:
+        """A frame with objects pasted and its ego frame augmented."""
+        generator = self._generator(draw, stage=1)
+        sample = Sample.plain(frame)
+        if self.paster is not None:
+            sample = self.paster.paste(sample, generator)
+        if self.bev is not None:
+            sample = augment_bev(sample, self.bev.draw(generator))
+        return sample
+
+    def _generator(self, draw: Draw, *, stage: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, draw.epoch, draw.position, draw.item, stage])
 
 
 def augment_bev(sample: Sample, augmented_from_ego: NDArray[np.float64]) -> Sample:

@@ -59,17 +59,19 @@ class Collator:
     depth_stride: int = 8
     depth_max_age_s: float = 0.0
 
-    def prepare(self, sample: Sample) -> PreparedSample:
-        """The views and the depth maps of one sample."""
-        frame = sample.frame
-        depth = lidar_depth_maps(
+    def depth(self, frame: Frame) -> NDArray[np.float32]:
+        """LiDAR depth maps of a frame's cameras, (N, H / stride, W / stride)."""
+        return lidar_depth_maps(
             frame.points[frame.points[:, 4] <= self.depth_max_age_s],
             image_from_ego=frame.rig.image_from_ego,
             size_px=frame.rig.size_px,
             stride=self.depth_stride,
         )
-        views = {name: view.make(frame.points) for name, view in self.views.items()}
-        return PreparedSample(sample, views, depth)
+
+    def prepare(self, sample: Sample, lidar_depth: NDArray[np.float32]) -> PreparedSample:
+        """The LiDAR views of a sample, beside the depth maps of its frame before objects were pasted into it."""
+        views = {name: view.make(sample.frame.points) for name, view in self.views.items()}
+        return PreparedSample(sample, views, lidar_depth)
 
     def collate(self, samples: Sequence[PreparedSample]) -> Batch:
         """One batch of prepared samples."""
@@ -96,7 +98,7 @@ class Collator:
 
     def batch(self, frames: Sequence[Frame]) -> Batch:
         """One batch of plain frames."""
-        return self.collate([self.prepare(Sample.plain(frame)) for frame in frames])
+        return self.collate([self.prepare(Sample.plain(frame), self.depth(frame)) for frame in frames])
 
 
 def normalised_images(images: Sequence[NDArray[np.uint8]]) -> Tensor:

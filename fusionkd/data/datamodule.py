@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,16 +12,19 @@ from fusionkd.data.augmentation import AugmentationPlan, BevAugmentation, ImageA
 from fusionkd.data.collate import Collator
 from fusionkd.data.dataset import NuScenesDataset
 from fusionkd.data.frames import Batch, Frame
+from fusionkd.data.gt_database import GtDatabase, GtPaste, GtPaster
 from fusionkd.data.image_cache import ImageCache
 from fusionkd.data.images import base_size_px
 from fusionkd.data.index import FrameRecord, NuScenesIndex
 from fusionkd.data.loading import FrameLoader, LoaderDataset, OnBadFrame, SkippedFrames, frame_loader
 from fusionkd.data.sampling import EvaluationSampler, TrainingSampler
 from fusionkd.data.splits import default_split, scenes_of
-from fusionkd.data.tables import version_folder
 from fusionkd.data.views import PillarView, RasterView
 from fusionkd.errors import UserError
 from fusionkd.geometry import DETECTION_CLASSES, BevGrid
+
+DEFAULT_GRID = BevGrid()
+"""+-51.2 m in cells of 0.8 m."""
 
 SIMULATED_MARK = "simulated.json"
 """A file of this name at the root says that the data is simulated."""
@@ -34,6 +38,7 @@ class NuScenesDataModule(pl.LightningDataModule):
         version: ``v1.0-mini``, ``v1.0-trainval``, ``v1.0-test`` or one of your own.
         if_missing: With no such version at the root, ``raise`` stops with where to get it, ``simulate``
             writes a simulated world there once.
+        world: Settings of the simulated world (``fusionkd.simulation.WorldSettings``) that differ from the default.
         train_split: Split name or scene names; None takes nuScenes' own for the version.
         val_split: The same for validation.
         test_split: The same for testing; None takes the validation scenes.
@@ -52,6 +57,7 @@ class NuScenesDataModule(pl.LightningDataModule):
         depth_stride: Pixels per cell of the LiDAR depth maps.
         min_box_points: Annotations with fewer LiDAR and radar points are left out of batches.
         bev_augmentation: For training; None for none.
+        gt_paste: Objects to paste into the LiDAR in training; None for none.
         image_augmentation: For training; None for none.
         class_balanced: Whether every class leads equally many training draws.
         batch_size: Frames per batch and process.
@@ -67,6 +73,7 @@ class NuScenesDataModule(pl.LightningDataModule):
         version: str = "v1.0-mini",
         *,
         if_missing: Literal["raise", "simulate"] = "raise",
+        world: dict[str, int | bool | str] | None = None,
         train_split: str | list[str] | None = None,
         val_split: str | list[str] | None = None,
         test_split: str | list[str] | None = None,
@@ -75,7 +82,7 @@ class NuScenesDataModule(pl.LightningDataModule):
         sweeps_as_unlabelled: bool = False,
         sweep_stride: int = 1,
         unlabelled_per_batch: int | None = None,
-        grid: BevGrid | None = None,
+        grid: BevGrid = DEFAULT_GRID,
         image_size_px: tuple[int, int] = (96, 256),
         lidar_views: dict[str, RasterView | PillarView] | None = None,
         num_sweeps: int = 10,
@@ -83,6 +90,7 @@ class NuScenesDataModule(pl.LightningDataModule):
         min_box_points: int = 1,
         bev_augmentation: BevAugmentation | None = None,
         image_augmentation: ImageAugmentation | None = None,
+        gt_paste: GtPaste | None = None,
         class_balanced: bool = False,
         batch_size: int = 4,
         num_workers: int = 2,
@@ -93,11 +101,12 @@ class NuScenesDataModule(pl.LightningDataModule):
         super().__init__()
         self.root = Path(root)
         self.version = version
-        self.grid = grid or BevGrid()
+        self.grid = grid
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.classes: tuple[str, ...] = DETECTION_CLASSES
         self._if_missing = if_missing
+        self._world = world or {}
         self._splits = {"train": train_split, "val": val_split, "test": test_split or val_split}
         self._labelled_scenes = labelled_scenes
         self._unlabelled_scenes = unlabelled_scenes
@@ -107,6 +116,7 @@ class NuScenesDataModule(pl.LightningDataModule):
         self._num_sweeps = num_sweeps
         self._min_box_points = min_box_points
         self._plan = AugmentationPlan(seed, bev_augmentation, image_augmentation)
+        self._gt_paste = gt_paste
         self._class_balanced = class_balanced
         self._on_bad_frame = on_bad_frame
         self._cache_images = cache_images
@@ -118,9 +128,10 @@ class NuScenesDataModule(pl.LightningDataModule):
     def prepare_data(self) -> None:
         """Find the data, or write a simulated world where none is and the config allows it; index it."""
         if self._if_missing == "simulate" and not (self.root / self.version / "sample_data.json").is_file():
-            simulate(self.root, self.version)
-        version_folder(self.root, self.version)
+            simulate(self.root, self.version, self._world)
         NuScenesIndex.load(self.root, self.version)
+        if self._gt_paste is not None:
+            self._paster(self.records("train"))
 
     @property
     def index(self) -> NuScenesIndex:
@@ -197,7 +208,7 @@ class NuScenesDataModule(pl.LightningDataModule):
         dataset = LoaderDataset(
             self.dataset(records),
             self.collator,
-            plan=self._plan,
+            plan=replace(self._plan, paster=self._paster(records)),
             skipped=self._skipped("train", records),
             replace_bad=True,
         )
@@ -238,6 +249,13 @@ class NuScenesDataModule(pl.LightningDataModule):
             raise UserError(f"Scene {', '.join(both)} is named both as labelled and in unlabelled_scenes.")
         return scenes_of(self.index, self._unlabelled_scenes)
 
+    def _paster(self, records: list[FrameRecord]) -> GtPaster | None:
+        if self._gt_paste is None:
+            return None
+        report = _report_bad_frame if self._on_bad_frame == "skip" else None
+        least = self._gt_paste.min_points
+        return GtPaster(GtDatabase.beside(self.dataset(records), min_points=least, on_bad_frame=report), self._gt_paste)
+
     def _frame_classes(self, records: list[FrameRecord]) -> list[list[int]]:
         return [
             sorted(set(self.index.boxes(record.sample, min_points=self._min_box_points).label.tolist()))
@@ -251,16 +269,34 @@ class NuScenesDataModule(pl.LightningDataModule):
         return ImageCache.beside(self.index, base_size_px((int(height), int(width)), self._image_size_px))
 
 
+def _report_bad_frame(record: FrameRecord, error: UserError) -> None:
+    print(f"No objects are cut out of frame {record.token}: {error}", file=sys.stderr, flush=True)
+
+
 def default_views(grid: BevGrid) -> dict[str, RasterView | PillarView]:
     """``pillars`` for a teacher (0.4 m, all sweeps), ``raster`` for a student (the grid's cells, three sweeps)."""
     return {"pillars": PillarView(grid.with_cell(0.4)), "raster": RasterView(grid, max_age_s=0.12)}
 
 
-def simulate(root: Path, version: str) -> None:
-    """Say in plain words that there is no nuScenes and write a simulated world in its place."""
+def simulate(root: Path, version: str, world: Mapping[str, int | bool | str]) -> None:
+    """Say in plain words that there is no nuScenes and write a simulated world in its place.
+
+    Args:
+        root: Folder to write.
+        version: nuScenes version that the tables shall bear.
+        world: Settings that differ from the default.
+
+    Raises:
+        UserError: If a setting is unknown or wrong, or the folder holds something else.
+    """
     # Imported here because only a root without data needs the simulation.
     from fusionkd.simulation import WorldSettings, write_world
 
+    known = {part.name for part in fields(WorldSettings)} - {"version"}
+    unknown = sorted(set(world) - known)
+    if unknown:
+        raise UserError(f"world has no setting {', '.join(unknown)}; its settings are {', '.join(sorted(known))}.")
+    settings = WorldSettings(**{**world, "version": version})  # type: ignore[arg-type]
     print(
         f"No nuScenes {version} was found at {root.resolve()}.\n"
         f"A SIMULATED world is written there now, once; every figure made on it is one of a simulation. "
@@ -268,4 +304,4 @@ def simulate(root: Path, version: str) -> None:
         file=sys.stderr,
         flush=True,
     )
-    write_world(root, WorldSettings(version=version))
+    write_world(root, settings)

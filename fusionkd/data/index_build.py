@@ -208,7 +208,7 @@ def _annotations(
         "instance": instance,
         "num_lidar_pts": table.numbers("num_lidar_pts").astype(np.int64),
         "num_radar_pts": table.numbers("num_radar_pts").astype(np.int64),
-        "visibility": np.array([int(v) if v else 0 for v in table.column("visibility_token")], dtype=np.int64),
+        "visibility": _visibilities(table),
     }
     # Stable, so that each sample's boxes keep the table's order, which is the devkit's.
     order = np.argsort(sample, kind="stable")
@@ -242,6 +242,17 @@ def _attributes(table: Table, attributes: Table, label: NDArray[np.int64]) -> ND
             )
     first = [names[0] if names else "" for names in tokens]
     return table.rows_of("attribute_tokens", first, attributes.rows_by_token(), to="attribute", optional=True)
+
+
+def _visibilities(table: Table) -> NDArray[np.int64]:
+    tokens = table.column("visibility_token")
+    levels = {"": 0, "1": 1, "2": 2, "3": 3, "4": 4}
+    for row, token in enumerate(tokens):
+        if token not in levels:
+            raise UserError(
+                f'Record {row} of table {table.path} has visibility_token={token!r}; expected "1", "2", "3", "4" or "".'
+            )
+    return np.array([levels[token] for token in tokens], dtype=np.int64)
 
 
 def _velocities(table: Table, time_s: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,11 +9,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fusionkd.data.augmentation import AugmentationPlan
-from fusionkd.data.collate import Collator, PreparedSample, Sample
+from fusionkd.data.collate import Collator, PreparedSample
 from fusionkd.data.dataset import NuScenesDataset
 from fusionkd.data.frames import Batch
 from fusionkd.data.sampling import Draw
 from fusionkd.errors import UserError
+
+NO_AUGMENTATION = AugmentationPlan()
 
 OnBadFrame = Literal["raise", "skip"]
 
@@ -52,7 +54,7 @@ class LoaderDataset(Dataset[PreparedSample | None]):
     Args:
         frames: The frames.
         collator: Makes what a batch stacks.
-        plan: Augmentation, or None for frames as they are.
+        plan: Augmentation; none by default.
         skipped: Counts bad frames; None lets the first one raise.
         replace_bad: Whether a bad frame is replaced by the next good one of its kind (training) or left out.
     """
@@ -62,7 +64,7 @@ class LoaderDataset(Dataset[PreparedSample | None]):
         frames: NuScenesDataset,
         collator: Collator,
         *,
-        plan: AugmentationPlan | None = None,
+        plan: AugmentationPlan = NO_AUGMENTATION,
         skipped: SkippedFrames | None = None,
         replace_bad: bool = False,
     ) -> None:
@@ -105,10 +107,10 @@ class LoaderDataset(Dataset[PreparedSample | None]):
         return self._collator.collate(good) if good else None
 
     def _prepare(self, draw: Draw) -> PreparedSample:
-        record = self._frames.records[draw.item]
-        if self._plan is None:
-            return self._collator.prepare(Sample.plain(self._frames.load(record)))
-        return self._collator.prepare(self._plan.sample(self._frames, record, draw))
+        frame = self._plan.read(self._frames, draw)
+        # From the frame as it was measured: what is pasted into the LiDAR later, no camera sees.
+        depth = self._collator.depth(frame)
+        return self._collator.prepare(self._plan.change(frame, draw), depth)
 
 
 class FrameLoader(DataLoader[Any]):
