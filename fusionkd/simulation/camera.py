@@ -1,7 +1,6 @@
 """A pinhole camera: solids, ground and sky to pixels, with exact occlusion.
 
-Two passes: the first finds for every pixel the nearest solid, drawing each into its own pixel rectangle, nearest
-object first; the second shades every pixel once.
+Two passes: the first finds the nearest solid of every pixel, the second shades every pixel once.
 """
 
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from fusionkd.simulation.rays import MISS, hit_solid
-from fusionkd.simulation.shading import shade_ground, shade_sky, shade_solid
+from fusionkd.simulation.raster import FACES, find_nearest
+from fusionkd.simulation.shading import SHADOW, shade_ground, shade_sky, shade_solid
 
 NEAR_M: Final = 0.2
 
@@ -22,9 +21,8 @@ class ViewInput:
     """What one image sees.
 
     Attributes:
-        solids: (P, 12) float64 in the scene's frame at the image's time; all of one object together, near objects
-            first.
-        owner: (P,) int64, number of the object a solid belongs to, 0 <= owner < objects.
+        solids: (P, 12) float64 in the scene's frame at the image's time; all of one object together.
+        owner: (P,) int64, number of the object a solid belongs to.
         colour: (P, 3) 0..1.
         finish: (P,) int64 of ``shading``.
         origin_m: (3,) place of the camera in the scene's frame.
@@ -33,6 +31,7 @@ class ViewInput:
         size_px: (height, width).
         plan: ``GroundPlan.as_array()``.
         light: ``Weather.as_array()``.
+        texture: (256, 256) float32 smooth noise 0..1 that repeats, for clouds and surfaces.
         grain: (256, 256) float32 noise of unit deviation.
     """
 
@@ -46,6 +45,7 @@ class ViewInput:
     size_px: tuple[int, int]
     plan: NDArray[np.float64]
     light: NDArray[np.float64]
+    texture: NDArray[np.float32]
     grain: NDArray[np.float32]
 
 
@@ -55,14 +55,14 @@ class View:
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
-        depth_m: (H, W) float32 along the optical axis, ``inf`` where only sky or ground is seen.
+        nearness: (H, W) float32, reciprocal depth in 1/m along the optical axis, 0 for ground and sky.
         owner: (H, W) int32, the object seen, -1 for ground and sky.
         covered_px: (objects,) pixels of the image that each object would cover if nothing stood before it.
         visible_px: (objects,) pixels in which it is seen.
     """
 
     image: NDArray[np.uint8]
-    depth_m: NDArray[np.float32]
+    nearness: NDArray[np.float32]
     owner: NDArray[np.int32]
     covered_px: NDArray[np.int64]
     visible_px: NDArray[np.int64]
@@ -73,32 +73,31 @@ def render(scene: ViewInput, *, objects: int, grain_shift: tuple[int, int] = (0,
 
     Args:
         scene: What the camera sees.
-        objects: How many objects ``owner`` counts.
+        objects: How many objects are counted: those whose number is less.
         grain_shift: Where the noise of this image starts in ``grain``.
     """
     height, width = scene.size_px
-    depth = np.full((height, width), np.inf, np.float32)
+    nearness = np.zeros((height, width), np.float32)
     nearest = np.full((height, width), -1, np.int32)
     covered = np.zeros(objects, np.int64)
     visible = np.zeros(objects, np.int64)
-    stamp = np.full((height, width), -1, np.int32)
-    rectangles = pixel_rectangles(scene)
     matrix = scene.matrix_px
     pinhole = np.array([matrix[0, 0], matrix[0, 2], matrix[1, 2]])
-    _find(
+    find_nearest(
         scene.solids,
         scene.owner,
         scene.finish,
         scene.origin_m,
         scene.rotation,
         pinhole,
-        rectangles,
-        depth,
+        pixel_rectangles(scene),
+        nearness,
         nearest,
-        stamp,
+        np.full((height, width), -1, np.int32),
         covered,
     )
     image = np.empty((height, width, 3), np.uint8)
+    owner = np.empty((height, width), np.int32)
     _shade(
         scene.solids,
         scene.owner,
@@ -109,15 +108,16 @@ def render(scene: ViewInput, *, objects: int, grain_shift: tuple[int, int] = (0,
         pinhole,
         scene.plan,
         scene.light,
+        scene.texture,
         scene.grain,
         np.array(grain_shift, np.int64),
-        depth,
+        nearness,
         nearest,
+        owner,
         visible,
         image,
     )
-    seen = np.where(nearest >= 0, scene.owner[np.maximum(nearest, 0)] if len(scene.owner) else -1, -1)
-    return View(image, depth, seen.astype(np.int32), covered, visible)
+    return View(image, nearness, owner, covered, visible)
 
 
 def pixel_rectangles(scene: ViewInput) -> NDArray[np.int64]:
@@ -157,40 +157,26 @@ def pixel_rectangles(scene: ViewInput) -> NDArray[np.int64]:
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _find(solids, owner, finish, origin, rotation, pinhole, rectangles, depth, nearest, stamp, covered):  # type: ignore[no-untyped-def]
-    for i in range(solids.shape[0]):
-        u0, u1, v0, v1 = rectangles[i, 0], rectangles[i, 1], rectangles[i, 2], rectangles[i, 3]
-        if u1 < u0 or v1 < v0:
-            continue
-        cos, sin = solids[i, 5], solids[i, 6]
-        px, py = origin[0] - solids[i, 1], origin[1] - solids[i, 2]
-        ox, oy, oz = cos * px + sin * py, cos * py - sin * px, origin[2]
-        counts = finish[i] != 6
-        number = owner[i]
-        for v in range(v0, v1 + 1):
-            b = (v + 0.5 - pinhole[2]) / pinhole[0]
-            rx = rotation[0, 1] * b + rotation[0, 2]
-            ry = rotation[1, 1] * b + rotation[1, 2]
-            rz = rotation[2, 1] * b + rotation[2, 2]
-            for u in range(u0, u1 + 1):
-                a = (u + 0.5 - pinhole[1]) / pinhole[0]
-                gx, gy, gz = rx + rotation[0, 0] * a, ry + rotation[1, 0] * a, rz + rotation[2, 0] * a
-                t, _, _, _ = hit_solid(solids, i, ox, oy, oz, cos * gx + sin * gy, cos * gy - sin * gx, gz)
-                if t >= MISS:
-                    continue
-                if counts and stamp[v, u] != number:
-                    stamp[v, u] = number
-                    covered[number] += 1
-                if t < depth[v, u]:
-                    depth[v, u] = t
-                    nearest[v, u] = i
-
-
-@njit(cache=True, nogil=True, fastmath=True)
 def _shade(
-    solids, owner, colour, finish, origin, rotation, pinhole, plan, light, grain, shift, depth, nearest, visible, image
+    solids,
+    owner,
+    colour,
+    finish,
+    origin,
+    rotation,
+    pinhole,
+    plan,
+    light,
+    texture,
+    grain,
+    shift,
+    nearness,
+    nearest,
+    seen,
+    visible,
+    image,
 ):  # type: ignore[no-untyped-def]
-    height, width = depth.shape
+    height, width = nearest.shape
     for v in range(height):
         b = (v + 0.5 - pinhole[2]) / pinhole[0]
         rx = rotation[0, 1] * b + rotation[0, 2]
@@ -199,29 +185,35 @@ def _shade(
         for u in range(width):
             a = (u + 0.5 - pinhole[1]) / pinhole[0]
             dx, dy, dz = rx + rotation[0, 0] * a, ry + rotation[1, 0] * a, rz + rotation[2, 0] * a
-            i = nearest[v, u]
-            t = depth[v, u]
-            if i >= 0 and finish[i] != 6:
-                visible[owner[i]] += 1
-                red, green, blue = shade_solid(solids, i, colour, finish[i], origin, dx, dy, dz, t, light)
+            i = nearest[v, u] // FACES
+            seen[v, u] = -1
+            if i >= 0 and finish[i] != SHADOW:
+                seen[v, u] = owner[i]
+                if owner[i] < visible.shape[0]:
+                    visible[owner[i]] += 1
+                t = 1.0 / nearness[v, u]
+                face = nearest[v, u] % FACES
+                red, green, blue = shade_solid(solids, i, face, colour, finish[i], origin, dx, dy, dz, t, light)
             elif dz < -1e-4:
+                nearness[v, u] = 0.0
                 t = -origin[2] / dz
-                red, green, blue = shade_ground(plan, origin, dx, dy, t, light, i >= 0)
-                if i >= 0:
-                    nearest[v, u] = -1
-                    depth[v, u] = np.inf
+                red, green, blue = shade_ground(plan, origin, dx, dy, t, light, texture, i >= 0)
             else:
-                red, green, blue = shade_sky(dx, dy, dz, light)
                 t = 0.0
-            # Haze takes the place of light with distance.
-            clear = np.exp(-t * light[5])
-            noise = light[16] * grain[(v + shift[0]) & 255, (u + shift[1]) & 255]
-            fade = 1.0 - 0.12 * ((2.0 * u / width - 1.0) ** 2 + (2.0 * v / height - 1.0) ** 2)
-            image[v, u, 0] = _tone((red * clear + light[9] * (1.0 - clear)) * fade, noise)
-            image[v, u, 1] = _tone((green * clear + light[10] * (1.0 - clear)) * fade, noise)
-            image[v, u, 2] = _tone((blue * clear + light[11] * (1.0 - clear)) * fade, noise)
+                red, green, blue = shade_sky(dx, dy, dz, light, texture)
+            # Haze takes the place of light with distance; this is close to the exponential and quicker.
+            thick = t * light[5]
+            clear = 1.0 / (1.0 + thick + 0.5 * thick * thick)
+            noise = light[15] * grain[(v + shift[0]) & 255, (u + shift[1]) & 255]
+            clear_faded = clear * light[16]
+            haze = (1.0 - clear) * light[16]
+            image[v, u, 0] = _tone(red * clear_faded + light[9] * haze, noise)
+            image[v, u, 1] = _tone(green * clear_faded + light[10] * haze, noise)
+            image[v, u, 2] = _tone(blue * clear_faded + light[11] * haze, noise)
 
 
 @njit(cache=True, nogil=True, fastmath=True, inline="always")
 def _tone(value, noise):  # type: ignore[no-untyped-def]
-    return np.uint8(min(255.0, max(0.0, 255.0 * (value + noise))))
+    """A camera's curve: linear in the shadows, bending before white."""
+    curved = value * (1.25 - 0.25 * value) if value < 1.5 else 1.0
+    return np.uint8(min(255.0, max(0.0, 255.0 * (curved + noise))))

@@ -17,11 +17,11 @@ from fusionkd.simulation.traffic import Driver, straight, turning
 ClassMix = Literal["flat", "nuscenes"]
 
 MOVING_MIX: Final[dict[str, dict[str, float]]] = {
-    "flat": {"car": 0.38, "truck": 0.15, "bus": 0.15, "trailer": 0.10, "motorcycle": 0.11, "bicycle": 0.11},
+    "flat": {"car": 0.34, "truck": 0.14, "bus": 0.20, "trailer": 0.14, "motorcycle": 0.09, "bicycle": 0.09},
     "nuscenes": {"car": 0.78, "truck": 0.09, "bus": 0.03, "trailer": 0.02, "motorcycle": 0.04, "bicycle": 0.04},
 }
 PARKED_MIX: Final[dict[str, dict[str, float]]] = {
-    "flat": {"car": 0.30, "truck": 0.14, "bus": 0.12, "trailer": 0.24, "construction_vehicle": 0.20},
+    "flat": {"car": 0.21, "truck": 0.14, "bus": 0.17, "trailer": 0.28, "construction_vehicle": 0.20},
     "nuscenes": {"car": 0.84, "truck": 0.09, "bus": 0.01, "trailer": 0.04, "construction_vehicle": 0.02},
 }
 WISH_MPS: Final[dict[str, tuple[float, float]]] = {
@@ -33,6 +33,8 @@ WISH_MPS: Final[dict[str, tuple[float, float]]] = {
     "bicycle": (3.0, 5.5),
 }
 BAY_D_M: Final = STRIP_M / 2
+EGO_NOSE_M, EGO_TAIL_M = 3.4, 0.8
+"""The ego frame lies at the rear axle."""
 
 
 @dataclass(frozen=True)
@@ -115,14 +117,16 @@ def _ego(generator: np.random.Generator, plan: GroundPlan, crowd: Crowd) -> None
     path = straight((WEST_M, d), (EAST_M, d))
     stops = _main_stops(plan, forward=True)
     luck = generator.random()
-    if luck < 0.2:
+    if luck < 0.07:
         x = plan.crossings_m[1] - LANE_M / 2
         path = turning((WEST_M, d), (x, d), (x, -140.0), 7.0)
-    elif luck < 0.35:
+    elif luck < 0.14:
         x = plan.crossings_m[1] + LANE_M / 2
         path = turning((WEST_M, d), (x, d), (x, 140.0), 9.0)
     wish = float(generator.uniform(6.0, 10.5))
-    crowd.drivers.append(Driver(path, -WEST_M, wish, 4.1, 1.75, stops[:2] if luck < 0.35 else stops, 2.0))
+    crowd.drivers.append(
+        Driver(path, -WEST_M, wish, 2 * EGO_NOSE_M, 1.75, stops[:2] if luck < 0.14 else stops, EGO_TAIL_M)
+    )
     crowd.driven.append(None)
     crowd.towed.append(None)
 
@@ -207,8 +211,8 @@ def _cross_traffic(generator: np.random.Generator, plan: GroundPlan, mix: ClassM
 
 def _parking(generator: np.random.Generator, plan: GroundPlan, mix: ClassMix, side: int, crowd: Crowd) -> None:
     """The strip along one side: vehicles, gaps and road works."""
-    occupied = float(generator.uniform(0.2, 0.55))
-    works = float(generator.uniform(0.10, 0.22)) if mix == "flat" else 0.05
+    occupied = float(generator.uniform(0.3, 0.65))
+    works = float(generator.uniform(0.12, 0.24)) if mix == "flat" else 0.05
     x = WEST_M + float(generator.uniform(0, 8))
     d = side * (plan.lanes * LANE_M + BAY_D_M)
     while x < EAST_M:
@@ -237,26 +241,26 @@ def _works(generator: np.random.Generator, plan: GroundPlan, crowd: Crowd, at: t
         return 6.0
     edge = d - side * (BAY_D_M - 0.35)
     variant = str(generator.choice(["plastic", "concrete", "board"]))
-    if generator.random() < 0.6:
+    if generator.random() < 0.5:
         x = x0 + 3.0
-        while x < x0 + length - 3.0:
+        while x < x0 + length - 4.8:
             thing = make_thing(generator, "barrier", variant=variant)
             along = thing.lwh_m[1]
             yaw = -side * np.pi / 2 + float(generator.normal(0, 0.05))
             crowd.residents.append(Resident(thing, x + along / 2, edge + float(generator.normal(0, 0.06)), yaw))
             x += along + float(generator.uniform(0.05, 0.4))
-    for x in (x0 + 0.5, x0 + 2.0, x0 + length - 2.0, x0 + length - 0.5):
-        if generator.random() < 0.75:
+    for x in (x0 + 0.5, x0 + 1.8, x0 + length - 1.6, x0 + length - 0.4):
+        if generator.random() < 0.5:
             out = edge + side * float(generator.uniform(0.0, 2.0))
             crowd.residents.append(Resident(make_thing(generator, "traffic_cone"), x, out, 0.0))
-    if generator.random() < 0.35:
+    if generator.random() < 0.75:
         thing = make_thing(generator, "construction_vehicle", parked=True)
         yaw = float(generator.choice([0.0, np.pi])) + float(generator.normal(0, 0.08))
-        crowd.residents.append(Resident(thing, x0 + length / 2, d + side * 0.55, yaw))
+        crowd.residents.append(Resident(thing, x0 + length / 2, d + side * 0.95, yaw))
     if generator.random() < 0.4:
         person = make_thing(generator, "pedestrian", variant="worker")
-        where = d + side * (BAY_D_M + 0.9)
-        crowd.residents.append(Resident(person, x0 + length / 2, where, float(generator.uniform(-3, 3))))
+        where = d + side * (BAY_D_M - 0.3)
+        crowd.residents.append(Resident(person, x0 + 1.2, where, float(generator.uniform(-3, 3))))
     return length + 1.0
 
 
@@ -266,11 +270,11 @@ def _pavement(generator: np.random.Generator, plan: GroundPlan, mix: ClassMix, s
     sparse = 1.0 if mix == "flat" else 0.7
     x = WEST_M
     while x < EAST_M:
-        x += float(generator.gamma(2.0, 9.0 * sparse))
+        x += float(generator.gamma(2.0, 13.0 * sparse))
         luck = generator.random()
         if luck < 0.36 or (mix == "nuscenes" and luck < 0.8):
             _group(generator, crowd, (x, side * (inner + float(generator.uniform(1.3, 3.0)))))
-        elif luck < 0.82:
+        elif luck < 0.93:
             kind = "motorcycle" if generator.random() < 0.5 else "bicycle"
             away = float(generator.uniform(0.6, 1.1))
             yaw = side * (np.pi / 2 + float(generator.normal(0, 0.3))) * float(generator.choice([-1, 1]))
@@ -306,7 +310,7 @@ def _zebra_people(generator: np.random.Generator, plan: GroundPlan, crowd: Crowd
     """People who cross the main road at a crossing."""
     for crossing in plan.crossings_m:
         for across in (-1, 1):
-            for _ in range(int(generator.integers(0, 3))):
+            for _ in range(int(generator.choice([0, 1, 2], p=[0.5, 0.35, 0.15]))):
                 side = float(generator.choice([-1.0, 1.0]))
                 x = crossing + across * (CROSS_HALF_M + 2.7 + float(generator.uniform(-0.9, 0.9)))
                 start = side * (plan.half_width_m + float(generator.uniform(0.8, 2.5)))

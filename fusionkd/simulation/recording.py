@@ -22,7 +22,7 @@ from fusionkd.simulation.ground import GRASS, ground_kind
 from fusionkd.simulation.records import Record, Tables, calibrations, link, token, visibility_token
 from fusionkd.simulation.rig import IMAGES_PER_KEYFRAME, KEYFRAME_US, LIDAR, MOUNTINGS, SWEEP_US, SWEEPS_PER_KEYFRAME
 from fusionkd.simulation.scene import MAP_M, Scene, build_scene
-from fusionkd.simulation.sensing import image_height_px, seen_at, seen_of, take_image, take_sweep
+from fusionkd.simulation.sensing import Film, image_height_px, seen_at, seen_of, take_image, take_sweep
 from fusionkd.simulation.settings import WorldSettings
 
 FIRST_US: Final = 1_700_000_000_000_000
@@ -62,7 +62,7 @@ class SceneRecorder:
         self._last_sweep = OLDER_SWEEPS + SWEEPS_PER_KEYFRAME * (keyframes - 1)
         duration_s = (self._last_sweep * SWEEP_US + SWEEP_US) * 1e-6
         self._scene = build_scene(self._generator("scene"), duration_s=duration_s, mix=self.settings.class_mix)
-        self._grain = self._generator("grain").standard_normal((256, 256), dtype=np.float32)
+        self._film = Film.drawn(self._generator("film"))
 
     def record(self) -> Tables:
         """Write all files of the scene and return its rows."""
@@ -112,7 +112,7 @@ class SceneRecorder:
             channel,
             self._seconds(time_us),
             width_px=self.settings.image_width_px,
-            grain=self._grain,
+            film=self._film,
             shift=(int(shift[0]), int(shift[1])),
         )
         name = self._file(channel, time_us, "jpg", is_key=step == 0)

@@ -11,7 +11,7 @@ from fusionkd.simulation.camera import View, ViewInput, render
 from fusionkd.simulation.lidar import SweepInput, column_of, sweep
 from fusionkd.simulation.rig import COLUMN_STEP_RAD, COLUMNS, FULL_HEIGHT_PX, FULL_WIDTH_PX, LIDAR, MOUNTINGS, SWEEP_US
 from fusionkd.simulation.scene import Scene, Solids, moved
-from fusionkd.simulation.shading import SHADOW
+from fusionkd.simulation.shading import SHADOW, smooth_noise
 
 THINGS_WITHIN_M: Final = 90.0
 SCENERY_WITHIN_M: Final = 150.0
@@ -19,6 +19,19 @@ COLUMN_S: Final[NDArray[np.float64]] = (
     (np.arange(COLUMNS) - (COLUMNS - 1)) * COLUMN_STEP_RAD / (2 * np.pi) * SWEEP_US * 1e-6
 )
 """Time of each LiDAR column relative to the end of its sweep."""
+
+
+@dataclass(frozen=True)
+class Film:
+    """Noise that all images of a world share: ``texture`` and ``grain`` of ``camera.ViewInput``."""
+
+    texture: NDArray[np.float32]
+    grain: NDArray[np.float32]
+
+    @classmethod
+    def drawn(cls, generator: np.random.Generator) -> "Film":
+        """New noise."""
+        return cls(smooth_noise(generator), generator.standard_normal((256, 256), dtype=np.float32))
 
 
 @dataclass(frozen=True)
@@ -111,9 +124,7 @@ def take_sweep(scene: Scene, time_s: float, generator: np.random.Generator) -> N
     )
 
 
-def take_image(
-    scene: Scene, channel: str, time_s: float, *, width_px: int, grain: NDArray[np.float32], shift: tuple[int, int]
-) -> View:
+def take_image(scene: Scene, channel: str, time_s: float, *, width_px: int, film: Film, shift: tuple[int, int]) -> View:
     """What one camera sees at a time."""
     pose = scene.ego_pose(time_s) @ MOUNTINGS[channel].ego_from_sensor
     solids, _ = solids_at(scene, time_s, pose[:2, 3])
@@ -129,9 +140,10 @@ def take_image(
             (image_height_px(width_px), width_px),
             scene.plan.as_array(),
             scene.weather.as_array(),
-            grain,
+            film.texture,
+            film.grain,
         ),
-        objects=len(scene.things) + scene.scenery_count,
+        objects=len(scene.things),
         grain_shift=shift,
     )
 

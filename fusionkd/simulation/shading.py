@@ -8,7 +8,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from fusionkd.simulation.ground import GRASS, KERB, MARKING, PAVEMENT, PLAZA, YELLOW, ground_kind, hash_unit
-from fusionkd.simulation.rays import hit_solid
+from fusionkd.simulation.rays import CONE
 
 PLAIN: Final = 0
 FACADE: Final = 1
@@ -35,6 +35,7 @@ class Weather:
         wetness: 0 dry ... 1 pouring.
         headlights: Light of the ego car's own lamps.
         noise: Deviation of the image noise, of full scale.
+        exposure: What the camera multiplies all light with.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Weather:
     wetness: float
     headlights: float
     noise: float
+    exposure: float = 1.0
 
     def as_array(self) -> NDArray[np.float64]:
         """What the kernels read, 17 numbers."""
@@ -62,119 +64,145 @@ class Weather:
                 self.cloud,  # 12
                 self.wetness,  # 13
                 self.headlights,  # 14
-                0.0,  # 15
-                self.noise,  # 16
+                self.noise,  # 15
+                self.exposure,  # 16
             ],
             dtype=np.float64,
         )
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def _noise(x, y, seed):  # type: ignore[no-untyped-def]
-    """Smooth noise in [0, 1): hashed corners of the unit grid, blended."""
+def smooth_noise(generator: np.random.Generator) -> NDArray[np.float32]:
+    """Noise of several sizes in one tile that repeats, (256, 256) float32 from 0 to 1."""
+    waves = np.fft.fftfreq(256) * 256
+    size = np.hypot(waves[:, None], waves[None, :])
+    size[0, 0] = 1.0
+    phases = np.exp(2j * np.pi * generator.random((256, 256)))
+    field = np.real(np.fft.ifft2(phases / size**1.7 * (size < 60)))
+    # Ranks instead of values: equally much of every grey.
+    ranks = np.empty(field.size)
+    ranks[np.argsort(field, axis=None, kind="stable")] = np.arange(field.size) / field.size
+    return np.asarray(ranks.reshape(field.shape), dtype=np.float32)
+
+
+@njit(cache=True, nogil=True, fastmath=True, inline="always")
+def _look_up(texture, x, y):  # type: ignore[no-untyped-def]
+    """Texture at a point in texels, blended from four."""
     ix, iy = np.floor(x), np.floor(y)
     fx, fy = x - ix, y - iy
-    fx, fy = fx * fx * (3.0 - 2.0 * fx), fy * fy * (3.0 - 2.0 * fy)
-    low = hash_unit(ix, iy, seed) * (1.0 - fx) + hash_unit(ix + 1.0, iy, seed) * fx
-    high = hash_unit(ix, iy + 1.0, seed) * (1.0 - fx) + hash_unit(ix + 1.0, iy + 1.0, seed) * fx
+    x0, y0 = int(ix) & 255, int(iy) & 255
+    x1, y1 = (x0 + 1) & 255, (y0 + 1) & 255
+    low = texture[y0, x0] * (1.0 - fx) + texture[y0, x1] * fx
+    high = texture[y1, x0] * (1.0 - fx) + texture[y1, x1] * fx
     return low * (1.0 - fy) + high * fy
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def shade_sky(dx, dy, dz, light):  # type: ignore[no-untyped-def]
+def shade_sky(dx, dy, dz, light, texture):  # type: ignore[no-untyped-def]
     """Sky in a direction of the scene's frame."""
-    length = np.sqrt(dx * dx + dy * dy + dz * dz)
-    up = max(dz / length, 0.0)
+    scale = 1.0 / np.sqrt(dx * dx + dy * dy + dz * dz)
+    up = max(dz * scale, 0.0)
     mix = min(1.0, 1.8 * up)
     red = light[9] + (light[6] - light[9]) * mix
     green = light[10] + (light[7] - light[10]) * mix
     blue = light[11] + (light[8] - light[11]) * mix
-    scale = 1.5 / (up + 0.12) / length
-    x, y = dx * scale, dy * scale
-    cloud = 0.6 * _noise(x, y, 7) + 0.4 * _noise(2.7 * x, 2.7 * y, 8)
-    cover = min(1.0, max(0.0, (cloud - 0.75 + 0.5 * light[12]) * 3.0)) * min(1.0, 6.0 * up)
-    white = 0.55 * light[9] + 0.45 * (light[4] + 0.35 * light[3])
+    # Clouds on a plane high above; the tile is 14 of its units wide.
+    scale *= 18.0 / (up + 0.12)
+    cloud = _look_up(texture, dx * scale, dy * scale)
+    cover = min(1.0, max(0.0, (cloud - 1.0 + light[12]) * 2.5)) * min(1.0, 6.0 * up)
+    white = 0.45 * light[9] + 0.55 * min(1.0, light[4] + 0.35 * light[3]) * (0.8 + 0.2 * cloud)
     return red + (white - red) * cover, green + (white - green) * cover, blue + (white - blue) * cover
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def shade_ground(plan, origin, dx, dy, t, light, shadow):  # type: ignore[no-untyped-def]
+def shade_ground(plan, origin, dx, dy, t, light, texture, shadow):  # type: ignore[no-untyped-def]
     """Ground that a ray meets at parameter t."""
     x, y = origin[0] + t * dx, origin[1] + t * dy
     kind = ground_kind(plan, x, y)
-    seed = int(plan[6])
-    fine = hash_unit(np.floor(x * 9.0), np.floor(y * 9.0), seed) - 0.5
-    coarse = _noise(0.35 * x, 0.35 * y, seed + 1) - 0.5
-    fine *= 1.0 / (1.0 + (t / 14.0) ** 2)
-    value = 0.33 + 0.05 * fine + 0.07 * coarse
+    coarse = texture[int(y * 4.0 + 4096.0) & 255, int(x * 4.0 + 4096.0 + plan[6]) & 255] - 0.5
+    # Fine grain fades where a pixel covers more than one of its texels.
+    fade = 1.0 / (1.0 + 0.006 * t * t)
+    fine = fade * (texture[int(y * 57.0 + 65536.0) & 255, int(x * 57.0 + 65536.0) & 255] - 0.5)
+    value = 0.33 + 0.07 * fine + 0.10 * coarse
     red, green, blue = value, value, value * 1.02
     if kind == MARKING:
-        red = green = blue = 0.78 + 0.1 * coarse
+        red = green = blue = 0.82 + 0.15 * coarse
     elif kind == YELLOW:
-        red, green, blue = 0.72, 0.55, 0.16
+        red, green, blue = 0.75, 0.57, 0.16
     elif kind == PAVEMENT or kind == PLAZA:
-        tile = 0.06 if (np.floor(x / 1.2) + np.floor(y / 1.2)) % 2.0 < 1.0 else 0.0
-        value = 0.50 + 0.05 * fine + 0.08 * coarse + tile / (1.0 + (t / 25.0) ** 2)
+        tile = 0.05 * fade if (int(x / 1.2 + 4096.0) + int(y / 1.2 + 4096.0)) % 2 == 0 else 0.0
+        value = 0.50 + 0.07 * fine + 0.10 * coarse + tile
         red, green, blue = value, value * 0.97, value * 0.92
     elif kind == KERB:
-        red = green = blue = 0.62
+        red = green = blue = 0.66
     elif kind == GRASS:
-        value = 0.9 + 0.5 * fine + 0.5 * coarse
+        value = 1.0 + 0.7 * fine + 0.7 * coarse
         red, green, blue = 0.24 * value, 0.33 * value, 0.13 * value
     wet = light[13]
     if wet > 0.0:
         dark = 1.0 - 0.35 * wet
-        red = red * dark + 0.10 * wet * light[9]
-        green = green * dark + 0.10 * wet * light[10]
-        blue = blue * dark + 0.10 * wet * light[11]
-    level = light[4] + light[3] * max(light[2], 0.0)
+        red = red * dark + 0.12 * wet * light[9]
+        green = green * dark + 0.12 * wet * light[10]
+        blue = blue * dark + 0.12 * wet * light[11]
+    level = light[4] + light[3] * light[2]
     if shadow:
-        level = 0.55 * light[4] if light[3] > 0.05 else 0.75 * level
-    level += light[14] * _lamp_light(x - origin[0], y - origin[1], plan, t)
+        level *= 0.5
+    # Headlights and street lamps make the night bright near by.
+    level += light[14] / (1.0 + 0.012 * t * t)
     return red * level, green * level, blue * level
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _lamp_light(x, y, plan, t):  # type: ignore[no-untyped-def]
-    """Street lamps and headlights at night: bright near by."""
-    return 1.0 / (1.0 + 0.012 * (x * x + y * y))
+def _normal(solids, i, face, x, y, z):  # type: ignore[no-untyped-def]
+    """Unit normal, in the solid's axes, at a point of its surface; ``face`` of ``raster``."""
+    if face == 4:
+        return 0.0, 0.0, 1.0
+    if face == 5:
+        return 0.0, 0.0, -1.0
+    height = solids[i, 4] - solids[i, 3]
+    nx, ny, nz = 0.0, 0.0, 0.0
+    if face == 0:
+        nx, nz = 1.0, -(solids[i, 9] + solids[i, 8] - solids[i, 7]) / height
+    elif face == 1:
+        nx, nz = -1.0, (solids[i, 9] - solids[i, 8] + solids[i, 7]) / height
+    elif face < 4:
+        ny, nz = (1.0 if face == 2 else -1.0), -(solids[i, 11] - solids[i, 10]) / height
+    elif solids[i, 0] == CONE:
+        nx, ny = x, y
+        nz = -(solids[i, 8] - solids[i, 7]) / height * np.sqrt(x * x + y * y)
+    else:
+        nx, ny = x / solids[i, 7] ** 2, y / solids[i, 8] ** 2
+        nz = (z - 0.5 * (solids[i, 3] + solids[i, 4])) * 4.0 / height**2
+    scale = 1.0 / np.sqrt(nx * nx + ny * ny + nz * nz + 1e-12)
+    return nx * scale, ny * scale, nz * scale
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def shade_solid(solids, i, colour, finish, origin, dx, dy, dz, t_hit, light):  # type: ignore[no-untyped-def]
-    """Solid i where a ray of the scene's frame meets it."""
+def shade_solid(solids, i, face, colour, finish, origin, dx, dy, dz, t, light):  # type: ignore[no-untyped-def]
+    """Solid i where a ray of the scene's frame meets its face at parameter t."""
     red, green, blue = colour[i, 0], colour[i, 1], colour[i, 2]
     if finish == LAMP:
         return red, green, blue
     cos, sin = solids[i, 5], solids[i, 6]
-    px, py = origin[0] - solids[i, 1], origin[1] - solids[i, 2]
-    ox, oy = cos * px + sin * py, cos * py - sin * px
-    lx, ly = cos * dx + sin * dy, cos * dy - sin * dx
-    t, nx, ny, nz = hit_solid(solids, i, ox, oy, origin[2], lx, ly, dz)
-    length = max(np.sqrt(nx * nx + ny * ny + nz * nz), 1e-9)
-    nx, ny, nz = nx / length, ny / length, nz / length
+    px, py = origin[0] + t * dx - solids[i, 1], origin[1] + t * dy - solids[i, 2]
+    x, y, z = cos * px + sin * py, cos * py - sin * px, origin[2] + t * dz
+    nx, ny, nz = _normal(solids, i, face, x, y, z)
     gx, gy = cos * nx - sin * ny, sin * nx + cos * ny
-    x, y, z = ox + t * lx, oy + t * ly, origin[2] + t * dz
     sun = max(gx * light[0] + gy * light[1] + nz * light[2], 0.0)
-    # Light from the sky and from the ground: faces that look down are darker.
-    level = light[4] * (0.75 + 0.25 * nz) + light[3] * sun
-    level += light[14] / (1.0 + 0.012 * t * t)
+    # Light from the sky and back from the ground: faces that look down are darker.
+    level = light[4] * (0.78 + 0.22 * nz) + light[3] * sun + light[14] / (1.0 + 0.012 * t * t)
     if finish == FACADE:
         red, green, blue, level = _facade(i, x, y, z, nx, ny, red, green, blue, level, light)
     elif finish == LEAVES:
         value = 0.55 + 0.9 * hash_unit(np.floor(x * 5.0), np.floor(y * 5.0) + 57.0 * np.floor(z * 5.0), i)
         red, green, blue = red * value, green * value, blue * value
     elif finish == GLASS or finish == PAINT:
-        # A mirror image of the sky, the more the flatter one looks.
-        ray = np.sqrt(lx * lx + ly * ly + dz * dz)
-        facing = abs(nx * lx + ny * ly + nz * dz) / ray
-        mirror = (0.10 if finish == PAINT else 0.25) + 0.5 * (1.0 - facing) ** 4
+        # A mirror image of the sky, the stronger the flatter one looks.
+        facing = abs(gx * dx + gy * dy + nz * dz) / np.sqrt(dx * dx + dy * dy + dz * dz)
+        mirror = (0.08 if finish == PAINT else 0.22) + 0.5 * (1.0 - facing) ** 4
         if nz < -0.2:
             mirror = 0.0
-        red = red * level * (1.0 - mirror) + mirror * light[9]
-        green = green * level * (1.0 - mirror) + mirror * light[10]
-        blue = blue * level * (1.0 - mirror) + mirror * light[11]
-        return red, green, blue
+        keep = level * (1.0 - mirror)
+        return red * keep + mirror * light[9], green * keep + mirror * light[10], blue * keep + mirror * light[11]
     return red * level, green * level, blue * level
 
 

@@ -57,7 +57,7 @@ def draw_weather(generator: np.random.Generator) -> Weather:
         return Weather("rain", sun, 0.0, 0.62, 0.009, (0.48, 0.50, 0.53), (0.62, 0.64, 0.66), 1.0, wet, 0.0, 0.022)
     if kind == "haze":
         return Weather("haze", sun, 0.2, 0.65, 0.014, (0.66, 0.68, 0.70), (0.76, 0.76, 0.74), 0.6, 0.0, 0.0, 0.012)
-    return Weather("night", sun, 0.0, 0.07, 0.004, (0.01, 0.012, 0.03), (0.05, 0.05, 0.08), 0.2, 0.0, 0.75, 0.030)
+    return Weather("night", sun, 0.0, 0.10, 0.004, (0.01, 0.012, 0.03), (0.05, 0.05, 0.08), 0.2, 0.0, 0.75, 0.030)
 
 
 def _building(generator: np.random.Generator, length: float, depth: float, height: float) -> Shape:

@@ -77,10 +77,10 @@ def car(generator: np.random.Generator, length: float, width: float, height: flo
     half_y, belt = width / 2, 0.56 * height
     parts = Parts()
     parts.shadow(length + 0.5, width + 0.5)
-    wheels(parts, (0.31 * length, -0.29 * length), half_y - 0.01, radius=0.33)
+    wheels(parts, (0.31 * length, -0.29 * length), half_y, radius=0.33)
     parts.block(
         (boot * length - 0.005, length / 2),
-        (-half_y + 0.02, half_y - 0.02),
+        (-half_y + 0.05, half_y - 0.05),
         (0.20, 0.50 * height),
         colour=paint,
         finish=PAINT,
@@ -89,7 +89,7 @@ def car(generator: np.random.Generator, length: float, width: float, height: flo
     )
     parts.block(
         (-length / 2, bonnet * length),
-        (-half_y, half_y),
+        (-half_y + 0.03, half_y - 0.03),
         (0.24, belt + 0.02),
         colour=paint,
         finish=PAINT,
@@ -355,8 +355,8 @@ def construction_vehicle(generator: np.random.Generator, length: float, width: f
         )
         parts.block(
             (-0.22 * length, 0.10 * length),
-            (0.05, half_y - 0.1),
-            (0.95, 0.9 * height),
+            (0.05, half_y - 0.06),
+            (0.9, 0.9 * height),
             colour=WINDOW,
             finish=GLASS,
             reflectance=0.07,
