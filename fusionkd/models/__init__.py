@@ -1,1 +1,45 @@
 """Camera, LiDAR and fused detectors on a BEV grid."""
+
+from fusionkd.models.backbone import BevBackbone
+from fusionkd.models.camera import CameraBranch, DepthBins, ImageEncoder
+from fusionkd.models.decode import Decoder
+from fusionkd.models.fuser import GatedFuser, ModalityDropout, SingleModality
+from fusionkd.models.fusion import FusionModel, example_batch
+from fusionkd.models.head import NUSCENES_TASKS, CenterHead
+from fusionkd.models.lidar import PillarEncoder, RasterEncoder
+from fusionkd.models.losses import CenterLoss, LossWeights
+from fusionkd.models.nms import CircleNms, NoNms, RotatedNms, circle_nms, rotated_nms
+from fusionkd.models.storage import build_model, load_model, save_model
+from fusionkd.models.targets import CenterTargets, center_targets
+from fusionkd.models.values import FusionOutput, SensorBatch
+
+__all__ = [
+    "NUSCENES_TASKS",
+    "BevBackbone",
+    "CameraBranch",
+    "CenterHead",
+    "CenterLoss",
+    "CenterTargets",
+    "CircleNms",
+    "Decoder",
+    "DepthBins",
+    "FusionModel",
+    "FusionOutput",
+    "GatedFuser",
+    "ImageEncoder",
+    "LossWeights",
+    "ModalityDropout",
+    "NoNms",
+    "PillarEncoder",
+    "RasterEncoder",
+    "RotatedNms",
+    "SensorBatch",
+    "SingleModality",
+    "build_model",
+    "center_targets",
+    "circle_nms",
+    "example_batch",
+    "load_model",
+    "rotated_nms",
+    "save_model",
+]

@@ -66,6 +66,7 @@ class FusionOutput:
         classes: Class names, in the order of the heatmap's channels.
         task_of_class: Task index of each class.
         frame: Name of the coordinate frame the grid lies in.
+        depth_edges_m: Borders of the depth bins, or None without ``depth_logits``.
     """
 
     heatmap: Tensor
@@ -79,3 +80,4 @@ class FusionOutput:
     classes: tuple[str, ...]
     task_of_class: tuple[int, ...]
     frame: str = "ego"
+    depth_edges_m: tuple[float, ...] | None = None

@@ -1,0 +1,86 @@
+"""Joining the modalities' BEV features, whichever of them are there."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fusionkd.models.layers import conv_bn_relu
+
+
+class GatedFuser(nn.Module):
+    """A weighted sum of the modalities with weights per cell, which the features themselves decide.
+
+    Each modality's features are mapped to a common width; a 3x3 convolution on both gives one logit per
+    modality and cell; a softmax over those that are present weighs them. A lost modality has weight
+    zero, so that its features can't matter.
+
+    Args:
+        in_channels: Of each modality.
+        channels: Of the result.
+    """
+
+    def __init__(self, in_channels: Sequence[int], channels: int) -> None:
+        super().__init__()
+        self.maps = nn.ModuleList(nn.Sequential(*conv_bn_relu(width, channels)) for width in in_channels)
+        self.gate = nn.Conv2d(channels * len(in_channels), len(in_channels), 3, padding=1)
+        self.out_channels = channels
+
+    def forward(self, features: Sequence[Tensor], present: Tensor) -> Tensor:
+        """The joined features.
+
+        Args:
+            features: Per modality (B, C_m, rows, columns).
+            present: (B, modalities) bool.
+
+        Returns:
+            (B, channels, rows, columns); zero where no modality is present.
+        """
+        mask = present.to(features[0].dtype)[:, :, None, None]  # (B, M, 1, 1)
+        mapped = [layer(x) * mask[:, m : m + 1] for m, (layer, x) in enumerate(zip(self.maps, features))]
+        logits = self.gate(torch.cat(mapped, dim=1))  # (B, M, rows, columns)
+        weight = (logits + (mask - 1) * 1e4).softmax(dim=1) * mask
+        return torch.stack([x * weight[:, m : m + 1] for m, x in enumerate(mapped)]).sum(dim=0)
+
+
+class SingleModality(nn.Module):
+    """The fuser of a model with one modality: its features, zero where it was lost.
+
+    Args:
+        in_channels: Of the modality, which are also those of the result.
+    """
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.out_channels = in_channels
+
+    def forward(self, features: Sequence[Tensor], present: Tensor) -> Tensor:
+        """(B, in_channels, rows, columns)."""
+        return features[0] * present[:, :1, None, None].to(features[0].dtype)
+
+
+class ModalityDropout(nn.Module):
+    """Loses a whole modality now and then in training, so that the model learns to do without.
+
+    Args:
+        camera: Probability that a frame loses its cameras.
+        lidar: Probability that a frame loses its LiDAR; never both at once.
+    """
+
+    def __init__(self, camera: float = 0.0, lidar: float = 0.0) -> None:
+        super().__init__()
+        if camera < 0 or lidar < 0 or camera + lidar > 1:
+            raise ValueError(
+                f"ModalityDropout's probabilities must be 0 or more and at most 1 together, found {camera} and {lidar}."
+            )
+        self.camera = camera
+        self.lidar = lidar
+
+    def forward(self, present: Tensor) -> Tensor:
+        """``present`` (B, 2) of camera and LiDAR, with some set to False in training."""
+        if not self.training:
+            return present
+        chance = torch.rand(len(present), device=present.device)
+        lost_camera = (chance < self.camera) & present[:, 1]
+        lost_lidar = (chance > 1 - self.lidar) & present[:, 0]
+        return present & ~torch.stack([lost_camera, lost_lidar], dim=1)
