@@ -6,6 +6,7 @@ Philion & Fidler, "Lift, Splat, Shoot", ECCV 2020; the depth net is supervised b
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -46,7 +47,7 @@ class DepthBins:
     def centres_m(self) -> tuple[float, ...]:
         """The ``count`` depths at which features are placed."""
         edges = self.edges_m
-        return tuple(0.5 * (low + high) for low, high in zip(edges, edges[1:]))
+        return tuple(0.5 * (low + high) for low, high in pairwise(edges))
 
 
 class ImageEncoder(nn.Module):
@@ -74,7 +75,8 @@ class ImageEncoder(nn.Module):
             self.body = create_feature_extractor(network, {name: str(index) for index, name in enumerate(layers)})
         except (ValueError, FileNotFoundError, RuntimeError) as error:
             raise UserError(
-                f"ImageEncoder can't be built from backbone {backbone!r}, layers {list(layers)}, weights {weights}: {error}"
+                f"ImageEncoder can't be built from backbone {backbone!r}, layers {list(layers)}, "
+                f"weights {weights}: {error}"
             ) from None
         with torch.no_grad():
             maps = list(self.body.eval()(torch.zeros(1, 3, 64, 64)).values())

@@ -177,7 +177,8 @@ class ExampleBatch:
 
     def to(self, device: torch.device | str) -> "ExampleBatch":
         """The batch on another device."""
-        moved = {name: getattr(self, name).to(device) for name in ("images", "camera_present", "image_from_ego", "lidar_present")}  # fmt: skip
+        names = ("images", "camera_present", "image_from_ego", "lidar_present")
+        moved = {name: getattr(self, name).to(device) for name in names}
         lidar = {view: {name: x.to(device) for name, x in tensors.items()} for view, tensors in self.lidar.items()}
         return replace(self, lidar=lidar, **moved)
 

@@ -117,8 +117,8 @@ def _check_probe(model: FusionModel, recorded: Mapping[str, list[float]], *, pat
         if not error < 1e-2:
             raise UserError(
                 f"The model of {path} answers its probe differently than when it was saved: {name} is "
-                f"{values[0]:.5g}, {values[1]:.5g} instead of {recorded[name][0]:.5g}, {recorded[name][1]:.5g}. The code "
-                f"of its layers has changed since, or the file is damaged."
+                f"{values[0]:.5g}, {values[1]:.5g} instead of {recorded[name][0]:.5g}, {recorded[name][1]:.5g}. The "
+                f"code of its layers has changed since, or the file is damaged."
             )
 
 
