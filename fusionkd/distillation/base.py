@@ -1,6 +1,7 @@
 """What every term of distillation has in common."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -131,18 +132,14 @@ def float32_output(output: FusionOutput) -> FusionOutput:
     def cast(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else tensor.float()
 
-    return FusionOutput(
+    return replace(
+        output,
         heatmap=output.heatmap.float(),
         box_regression=output.box_regression.float(),
         heading_axis=cast(output.heading_axis),
         bev=output.bev.float(),
         camera_bev=cast(output.camera_bev),
         lidar_bev=cast(output.lidar_bev),
-        depth_logits=output.depth_logits,
-        grid=output.grid,
-        classes=output.classes,
-        task_of_class=output.task_of_class,
-        frame=output.frame,
     )
 
 

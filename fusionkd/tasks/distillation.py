@@ -13,7 +13,6 @@ from fusionkd.tasks.optimization import OneCycle
 from fusionkd.tasks.supervised import SupervisedTask
 from fusionkd.teachers import FrozenTeacher
 
-
 # Not None: an option that may be None hides what is wrong inside of it behind "expected None".
 NO_TEACHERS: dict[str, FrozenTeacher] = {}
 NO_TERMS: dict[str, Term] = {}
@@ -31,8 +30,11 @@ class DistillationTask(SupervisedTask):
         teachers: Frozen models by name; the names appear in logs and on the command line.
         terms: What is compared, by name; each term names its teachers.
         optimizer: Learning rate and weight decay.
+        warm_start: Parts of the student that begin with the same part of a trained model, see ``SupervisedTask``.
         label_weight: Factor on the losses of ``loss``; 0 learns from teachers alone.
         check_frames: Validation frames on which teachers are checked before the first step; 0 for no check.
+        remember_teachers: Ask the teachers once about each frame and keep their answers in memory. For runs whose
+            frames fit, without BEV augmentation; see ``Faculty``.
     """
 
     def __init__(
@@ -44,11 +46,13 @@ class DistillationTask(SupervisedTask):
         teachers: dict[str, FrozenTeacher] = NO_TEACHERS,
         terms: dict[str, Term] = NO_TERMS,
         optimizer: OneCycle | None = None,
+        warm_start: dict[str, str] | None = None,
         label_weight: float = 1.0,
         check_frames: int = 8,
+        remember_teachers: bool = False,
     ) -> None:
-        super().__init__(student, loss, decoder, optimizer=optimizer)
-        self.faculty = Faculty(teachers)
+        super().__init__(student, loss, decoder, optimizer=optimizer, warm_start=warm_start)
+        self.faculty = Faculty(teachers, remember=remember_teachers)
         self.terms = nn.ModuleDict(terms)
         self.label_weight = label_weight
         self.check_frames = check_frames
@@ -108,3 +112,10 @@ class DistillationTask(SupervisedTask):
         self.student.train(was_training)
         for name, term in self._terms():
             term.prepare(name, output, answers)
+        for name in self.faculty.needed:
+            self.faculty.needed[name] = {
+                tap for _, term in self._terms() if name in term.teachers for tap in term.taps()[1]
+            }
+            # Boxes stand on the heading's axis where the teacher has one; lidar_bev says whether it saw the LiDAR.
+            if "box_regression" in self.faculty.needed[name]:
+                self.faculty.needed[name].add("heading_axis")

@@ -21,7 +21,7 @@ def evaluate_models(
     device: torch.device,
     context: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> dict[str, dict[str, float]]:
-    """nuScenes figures of several models in one pass over the data.
+    """Figures of several models, in one pass over the data.
 
     Args:
         models: The models by name; they are left in the mode they are in.

@@ -29,7 +29,9 @@ class OneCycle:
         if self.lr <= 0:
             raise UserError(f"optimizer.lr must be positive, found {self.lr}.")
         if not 0 < self.warmup < 1:
-            raise UserError(f"optimizer.warmup is a share of the run and must lie between 0 and 1, found {self.warmup}.")
+            raise UserError(
+                f"optimizer.warmup is a share of the run and must lie between 0 and 1, found {self.warmup}."
+            )
 
     def build(self, module: nn.Module, *, steps: int) -> tuple[torch.optim.AdamW, OneCycleLR]:
         """Optimiser and schedule for the trainable parameters of a module.

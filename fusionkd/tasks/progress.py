@@ -131,4 +131,4 @@ def silence_warnings() -> None:
         warnings.filterwarnings("ignore", message=message)
     # Which accelerators exist, which arguments had defaults: nothing a user has to know.
     for library in ("pytorch", "fabric"):
-        logging.getLogger(f"lightning.{library}.utilities.rank_zero").setLevel(logging.WARNING)
+        logging.getLogger(f"lightning.{library}").setLevel(logging.WARNING)

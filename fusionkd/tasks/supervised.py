@@ -7,14 +7,17 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
 
 from fusionkd.data import Batch, NuScenesDataModule
+from fusionkd.errors import UserError
 from fusionkd.geometry import Boxes3D
 from fusionkd.metrics import DetectionTruth, NuScenesDetection, format_table, write_submission
 from fusionkd.models import CenterLoss, Decoder, FusionModel
 from fusionkd.models.values import FusionOutput
 from fusionkd.tasks.optimization import OneCycle
+from fusionkd.teachers import load_trained
 from fusionkd.teachers.checkpoints import RECORD_KEY, STUDENT_KEY, check_weights, student_weights
 
 SUBMISSION = "submission.json"
@@ -28,6 +31,8 @@ class SupervisedTask(pl.LightningModule):
         loss: Compares its output with annotations.
         decoder: Turns its output into boxes.
         optimizer: Learning rate and weight decay.
+        warm_start: Parts of the student (``camera``, ``lidar``, ``backbone``, ``head`` ...) that begin with the same
+            part of a trained model: zoo:NAME, a .safetensors or a .ckpt file.
     """
 
     def __init__(
@@ -37,9 +42,12 @@ class SupervisedTask(pl.LightningModule):
         decoder: Decoder | None = None,
         *,
         optimizer: OneCycle | None = None,
+        warm_start: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.student = student
+        for part, checkpoint in (warm_start or {}).items():
+            copy_part(student, part, checkpoint=checkpoint)
         self.loss = loss or CenterLoss()
         self.decoder = decoder or Decoder()
         self.optimizer = optimizer or OneCycle()
@@ -131,7 +139,7 @@ class SupervisedTask(pl.LightningModule):
         """Boxes in the ego frame, by sample token."""
         return list(zip(batch.token, self.decoder(self(batch))))
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with one cycle of the learning rate."""
         steps = int(self.trainer.estimated_stepping_batches)
         optimizer, schedule = self.optimizer.build(self, steps=steps)
@@ -160,3 +168,25 @@ class SupervisedTask(pl.LightningModule):
     def _log_figures(self, split: str, figures: Mapping[str, float]) -> None:
         # The metric has gathered all processes' boxes already: the figures are the same everywhere.
         self.log_dict({f"{split}/{name}": value for name, value in figures.items()})
+
+
+def copy_part(student: FusionModel, part: str, *, checkpoint: str) -> None:
+    """Give a part of a student the weights of the same part of a trained model.
+
+    Args:
+        student: Who begins with them.
+        part: Name of the part.
+        checkpoint: zoo:NAME, a .safetensors or a .ckpt file.
+
+    Raises:
+        UserError: If either model lacks the part, or the weights don't fit exactly.
+    """
+    trained, _ = load_trained(checkpoint)
+    for owner, model in (("the student", student), (checkpoint, trained)):
+        if not isinstance(getattr(model, part, None), nn.Module):
+            known = ", ".join(name for name, _ in model.named_children())
+            raise UserError(f"warm_start names '{part}', which {owner} doesn't have; it has {known}.")
+    weights = trained.get_submodule(part).state_dict()
+    target = student.get_submodule(part)
+    check_weights(target, weights, source=f"'{part}' in {checkpoint}")
+    target.load_state_dict(weights)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 
 
 class Tracker(WandbLogger):
@@ -32,6 +32,8 @@ class Tracker(WandbLogger):
         os.environ.setdefault("WANDB_SILENT", "true")
         # log_model together with offline is refused by Lightning.
         super().__init__(project=project, name=name, save_dir=save_dir, offline=choice, log_model=False)
+        # Lightning still passes what W&B has dropped and warns about.
+        self._wandb_init.pop("anonymous", None)
         announce(choice, save_dir)
 
 

@@ -33,7 +33,7 @@ class FrozenTeacher(nn.Module):
         super().__init__()
         self.checkpoint = checkpoint
         self.check = check
-        self.model, self.record = _load(checkpoint)
+        self.model, self.record = load_trained(checkpoint)
         self.requires_grad_(False)
         self.eval()
 
@@ -79,14 +79,22 @@ def far_off(measured: float, recorded: float) -> bool:
     return recorded >= 0.03 and measured < recorded / 3
 
 
-def _load(checkpoint: str) -> tuple[FusionModel, Record]:
+def load_trained(checkpoint: str) -> tuple[FusionModel, Record]:
+    """A trained model and what it is known to reach.
+
+    Args:
+        checkpoint: As for ``FrozenTeacher``.
+
+    Raises:
+        UserError: If there is no such file, or its weights don't fit exactly.
+    """
     path = zoo_path(checkpoint[len(ZOO) :]) if checkpoint.startswith(ZOO) else Path(checkpoint)
     if not path.is_file():
-        raise UserError(f"There is no teacher checkpoint {path}. Give zoo:NAME, a .safetensors or a .ckpt file.")
+        raise UserError(f"There is no checkpoint {path}. Give zoo:NAME, a .safetensors or a .ckpt file.")
     if path.suffix == ".ckpt":
         return load_student(path), record_of(read_checkpoint(path))
     if path.suffix != ".safetensors":
-        raise UserError(f"A teacher is a .safetensors or a .ckpt file (or zoo:NAME), found {path}.")
+        raise UserError(f"A trained model is a .safetensors or a .ckpt file (or zoo:NAME), found {path}.")
     model, metadata = load_model(path)
     return model, _record(metadata)
 
