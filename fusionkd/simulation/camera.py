@@ -4,7 +4,7 @@ Two passes: the first finds the nearest solid of every pixel, the second shades 
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numba import njit
@@ -30,7 +30,7 @@ class ViewInput:
         matrix_px: (3, 3) camera matrix.
         size_px: (height, width).
         plan: ``GroundPlan.as_array()``.
-        light: ``Weather.as_array()``.
+        light: ``Weather.as_tuple()``.
         texture: (256, 256) float32 smooth noise 0..1 that repeats, for clouds and surfaces.
         grain: (256, 256) float32 noise of unit deviation.
     """
@@ -44,7 +44,7 @@ class ViewInput:
     matrix_px: NDArray[np.float64]
     size_px: tuple[int, int]
     plan: NDArray[np.float64]
-    light: NDArray[np.float64]
+    light: tuple[float, ...]
     texture: NDArray[np.float32]
     grain: NDArray[np.float32]
 
@@ -156,26 +156,26 @@ def pixel_rectangles(scene: ViewInput) -> NDArray[np.int64]:
     return np.asarray(rounded, dtype=np.int64)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def _shade(
-    solids,
-    owner,
-    colour,
-    finish,
-    origin,
-    rotation,
-    pinhole,
-    plan,
-    light,
-    texture,
-    grain,
-    shift,
-    nearness,
-    nearest,
-    seen,
-    visible,
-    image,
-):  # type: ignore[no-untyped-def]
+    solids: Any,
+    owner: Any,
+    colour: Any,
+    finish: Any,
+    origin: Any,
+    rotation: Any,
+    pinhole: Any,
+    plan: Any,
+    light: Any,
+    texture: Any,
+    grain: Any,
+    shift: Any,
+    nearness: Any,
+    nearest: Any,
+    seen: Any,
+    visible: Any,
+    image: Any,
+) -> Any:
     height, width = nearest.shape
     for v in range(height):
         b = (v + 0.5 - pinhole[2]) / pinhole[0]
@@ -212,8 +212,8 @@ def _shade(
             image[v, u, 2] = _tone(blue * clear_faded + light[11] * haze, noise)
 
 
-@njit(cache=True, nogil=True, fastmath=True, inline="always")
-def _tone(value, noise):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy", inline="always")
+def _tone(value: Any, noise: Any) -> Any:
     """A camera's curve: linear in the shadows, bending before white."""
     curved = value * (1.25 - 0.25 * value) if value < 1.5 else 1.0
     return np.uint8(min(255.0, max(0.0, 255.0 * (curved + noise))))

@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from fusionkd.simulation import small_objects, vehicles
+from fusionkd.simulation import heavy_vehicles, small_objects, vehicles
 from fusionkd.simulation.parts import Shape
 
 Size = tuple[float, float, float]
@@ -165,10 +165,10 @@ def make_thing(
     else:
         builders = {
             "car": vehicles.car,
-            "truck": vehicles.truck,
-            "construction_vehicle": vehicles.construction_vehicle,
+            "truck": heavy_vehicles.truck,
+            "construction_vehicle": heavy_vehicles.construction_vehicle,
             "bus": vehicles.bus,
-            "trailer": vehicles.trailer,
+            "trailer": heavy_vehicles.trailer,
         }
         shape = builders[kind](generator, *inner)
     return Thing(kind, category, (length, width, height), shape, rider, parked)

@@ -5,7 +5,7 @@ kernels read it as a flat array.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numba import njit
@@ -18,6 +18,12 @@ CROSS_HALF_M: Final = 4.2
 ZEBRA_NEAR_M: Final = 1.2
 ZEBRA_FAR_M: Final = 4.2
 STOP_LINE_M: Final = 5.2
+
+CROSSINGS: Final = 4
+PLAN_HEAD: Final = 4 + CROSSINGS
+BEND_FROM_M: Final = -250.0
+BEND_TO_M: Final = 500.0
+"""Where the kernels know the centre line; it goes on straight beyond."""
 
 ASPHALT: Final = 0
 MARKING: Final = 1
@@ -37,7 +43,7 @@ class GroundPlan:
         bend_amplitude_m: The main road's centre line is y = amplitude * sin(wave * x + phase).
         bend_wave: Radians per metre.
         bend_phase_rad: Phase.
-        crossings_m: x of the crossing roads' centre lines.
+        crossings_m: x of the crossing roads' centre lines, ``CROSSINGS`` of them.
         plaza: Whether blocks are paved rather than grown with grass.
         seed: Of the texture.
     """
@@ -66,27 +72,29 @@ class GroundPlan:
         return np.asarray(np.arctan(self.bend_amplitude_m * self.bend_wave * np.cos(phase)), dtype=np.float64)
 
     def as_array(self) -> NDArray[np.float64]:
-        """What the kernels read: seven numbers and then the crossings."""
+        """What the kernels read: ``PLAN_HEAD`` numbers, then the centre line's y at every metre."""
         head = [
             self.lanes,
             self.half_width_m,
-            self.bend_amplitude_m,
-            self.bend_wave,
-            self.bend_phase_rad,
             float(self.plaza),
             float(self.seed),
+            *self.crossings_m,
         ]
-        return np.array([*head, *self.crossings_m], dtype=np.float64)
+        along = np.arange(BEND_FROM_M, BEND_TO_M + 1.0)
+        return np.concatenate([head, self.centre_y_m(along)])
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def ground_kind(plan, x, y):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def ground_kind(plan: Any, x: Any, y: Any) -> Any:
     """Kind of ground at a point of the scene's frame."""
-    d = y - plan[2] * np.sin(plan[3] * x + plan[4])
+    along = min(max(x, BEND_FROM_M), BEND_TO_M - 1.0) - BEND_FROM_M
+    row = int(along)
+    low = plan[PLAN_HEAD + row]
+    d = y - low - (along - row) * (plan[PLAN_HEAD + 1 + row] - low)
     side = abs(d)
     half = plan[1]
-    to_cross = 1e9
-    for j in range(7, plan.shape[0]):
+    to_cross = x - plan[4]
+    for j in range(5, PLAN_HEAD):
         if abs(x - plan[j]) < abs(to_cross):
             to_cross = x - plan[j]
     cross = abs(to_cross)
@@ -101,11 +109,11 @@ def ground_kind(plan, x, y):  # type: ignore[no-untyped-def]
         return KERB
     if out < PAVEMENT_M:
         return PAVEMENT
-    return PLAZA if plan[5] > 0.5 else GRASS
+    return PLAZA if plan[2] > 0.5 else GRASS
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def _road_kind(x, d, side, half, before, lanes_m):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _road_kind(x: Any, d: Any, side: Any, half: Any, before: Any, lanes_m: Any) -> Any:
     if ZEBRA_NEAR_M < before < ZEBRA_FAR_M and side < lanes_m:
         return MARKING if (d + 100.0) % 1.2 < 0.6 else ASPHALT
     if STOP_LINE_M - 0.2 < before < STOP_LINE_M + 0.2 and side < lanes_m:
@@ -121,8 +129,8 @@ def _road_kind(x, d, side, half, before, lanes_m):  # type: ignore[no-untyped-de
     return ASPHALT
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def _cross_kind(d, to_cross, cross, before):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _cross_kind(d: Any, to_cross: Any, cross: Any, before: Any) -> Any:
     if ZEBRA_NEAR_M < before < ZEBRA_FAR_M:
         return MARKING if (to_cross + 100.0) % 1.2 < 0.6 else ASPHALT
     if STOP_LINE_M - 0.2 < before < STOP_LINE_M + 0.2:
@@ -132,8 +140,8 @@ def _cross_kind(d, to_cross, cross, before):  # type: ignore[no-untyped-def]
     return ASPHALT
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def hash_unit(a, b, seed):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def hash_unit(a: Any, b: Any, seed: Any) -> Any:
     """A number in [0, 1) that only three whole numbers decide."""
     h = (np.int64(a) * 73856093) ^ (np.int64(b) * 19349663) ^ (np.int64(seed) * 83492791)
     h = (h ^ (h >> 13)) * 1274126177

@@ -60,10 +60,13 @@ def sweep(scene: SweepInput, generator: np.random.Generator) -> NDArray[np.float
     """
     noise = generator.standard_normal((COLUMNS, BEAMS), dtype=np.float32)
     luck = generator.random((COLUMNS, BEAMS, 2), dtype=np.float32)
-    local = _beam_directions()
+    local = beam_directions()
     directions = np.einsum("aij,akj->aki", scene.rotation, local)
+    best, owner = nearest_solids(scene, directions)
     out = np.empty((COLUMNS, BEAMS, 5), np.float32)
-    _sweep(
+    _echoes(
+        best,
+        owner,
         scene.solids,
         scene.velocity_mps,
         scene.seen_s,
@@ -82,12 +85,28 @@ def sweep(scene: SweepInput, generator: np.random.Generator) -> NDArray[np.float
     return out.reshape(-1, 5)  # (A * 32, 5)
 
 
+def nearest_solids(scene: SweepInput, directions: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """Range of the nearest solid along each beam and its row, both (A, 32); ``MISS`` and -1 where there is none.
+
+    Args:
+        scene: What the sweep meets.
+        directions: (A, 32, 3) unit directions in the scene's frame.
+    """
+    best = np.full((COLUMNS, BEAMS), MISS)
+    owner = np.full((COLUMNS, BEAMS), -1, np.int32)
+    _mark_solids(
+        scene.solids, scene.velocity_mps, scene.seen_s, scene.origin_m, directions, scene.column_s, best, owner
+    )
+    return best, owner
+
+
 def column_of(azimuth_rad: NDArray[Any]) -> NDArray[np.float64]:
     """Column, not rounded, in which the sweep passes an azimuth of the LiDAR frame."""
     return np.asarray(((FIRST_AZIMUTH_RAD - azimuth_rad) % (2 * np.pi)) / COLUMN_STEP_RAD, dtype=np.float64)
 
 
-def _beam_directions() -> NDArray[np.float64]:
+def beam_directions() -> NDArray[np.float64]:
+    """Unit directions of all beams in the LiDAR frame, (A, 32, 3)."""
     azimuth = FIRST_AZIMUTH_RAD - COLUMN_STEP_RAD * np.arange(COLUMNS)
     elevation = LOWEST_BEAM_RAD + BEAM_STEP_RAD * np.arange(BEAMS)
     flat = np.cos(elevation)
@@ -96,8 +115,10 @@ def _beam_directions() -> NDArray[np.float64]:
     return np.stack([x, y, np.broadcast_to(np.sin(elevation), x.shape)], axis=-1)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def _mark_solid(solids, i, velocity, seen, origin, directions, column_s, best, owner):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _mark_solid(
+    solids: Any, i: Any, velocity: Any, seen: Any, origin: Any, directions: Any, column_s: Any, best: Any, owner: Any
+) -> Any:
     """Let one solid shorten the beams that may meet it."""
     reach = np.sqrt((max(solids[i, 7], solids[i, 8] + abs(solids[i, 9]))) ** 2 + max(solids[i, 10], solids[i, 11]) ** 2)
     if solids[i, 0] == 1.0 or solids[i, 0] == 2.0:
@@ -145,8 +166,16 @@ def _mark_solid(solids, i, velocity, seen, origin, directions, column_s, best, o
                     owner[a, k] = i
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def _solid_incidence(solids, i, velocity, late, origin, a, direction):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _mark_solids(
+    solids: Any, velocity: Any, seen: Any, origin: Any, directions: Any, column_s: Any, best: Any, owner: Any
+) -> Any:
+    for i in range(solids.shape[0]):
+        _mark_solid(solids, i, velocity, seen, origin, directions, column_s, best, owner)
+
+
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _solid_incidence(solids: Any, i: Any, velocity: Any, late: Any, origin: Any, a: Any, direction: Any) -> Any:
     cos, sin = solids[i, 5], solids[i, 6]
     px = origin[a, 0] - solids[i, 1] - velocity[i, 0] * late
     py = origin[a, 1] - solids[i, 2] - velocity[i, 1] * late
@@ -156,20 +185,20 @@ def _solid_incidence(solids, i, velocity, late, origin, a, direction):  # type: 
     return abs(nx * dx + ny * dy + nz * direction[2]) / max(np.sqrt(nx * nx + ny * ny + nz * nz), 1e-9)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def _ground_reflectance(kind, wetness):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _ground_reflectance(kind: Any, wetness: Any) -> Any:
     value = 0.11
-    if kind == MARKING or kind == YELLOW:
+    if kind in (MARKING, YELLOW):
         value = 0.45
-    elif kind == PAVEMENT or kind == KERB or kind == PLAZA:
+    elif kind in (PAVEMENT, KERB, PLAZA):
         value = 0.22
     elif kind == GRASS:
         value = 0.30
     return value * (1.0 - 0.6 * wetness)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def _on_roof(direction):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _on_roof(direction: Any) -> Any:
     """Whether a beam of the LiDAR frame ends on the ego car's roof, 0.28 m below the sensor."""
     if direction[2] > -0.15:
         return False
@@ -177,14 +206,26 @@ def _on_roof(direction):  # type: ignore[no-untyped-def]
     return (direction[0] * t / 0.46) ** 2 + (direction[1] * t / 0.74) ** 2 < 1.0
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def _sweep(
-    solids, velocity, seen, reflectance, origin, directions, local, column_s, end, plan, wetness, noise, luck, out
-):  # type: ignore[no-untyped-def]
-    best = np.full((COLUMNS, BEAMS), MISS)
-    owner = np.full((COLUMNS, BEAMS), -1, np.int32)
-    for i in range(solids.shape[0]):
-        _mark_solid(solids, i, velocity, seen, origin, directions, column_s, best, owner)
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _echoes(
+    best: Any,
+    owner: Any,
+    solids: Any,
+    velocity: Any,
+    seen: Any,
+    reflectance: Any,
+    origin: Any,
+    directions: Any,
+    local: Any,
+    column_s: Any,
+    end: Any,
+    plan: Any,
+    wetness: Any,
+    noise: Any,
+    luck: Any,
+    out: Any,
+) -> Any:
+    """From what each beam meets to a point: ground, power of the echo, noise, intensity."""
     for a in range(COLUMNS):
         for k in range(BEAMS):
             direction = directions[a, k]

@@ -1,10 +1,12 @@
 """Which solid each pixel of a camera sees.
 
-All rays of a camera start at one point. For such rays the reciprocal of the depth at which a plane is met is linear in the
-pixel's column and row, so the entry into a convex block is the least of the front planes' reciprocals, its exit the
+All rays of a camera start at one point. For such rays the reciprocal of the depth at which a plane is met is linear in
+the pixel's column and row. So the entry into a convex block is the least of the front planes' reciprocals, its exit the
 greatest of the back planes', and the pixels of a row that meet the block are one interval whose ends are known without
 trying any. Balls and cones solve their quadratic pixel by pixel.
 """
+
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -17,8 +19,20 @@ FACES = 8
 ROUND = 6
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def find_nearest(solids, owner, finish, origin, rotation, pinhole, rectangles, nearness, nearest, stamp, covered):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def find_nearest(
+    solids: Any,
+    owner: Any,
+    finish: Any,
+    origin: Any,
+    rotation: Any,
+    pinhole: Any,
+    rectangles: Any,
+    nearness: Any,
+    nearest: Any,
+    stamp: Any,
+    covered: Any,
+) -> Any:
     """Draw all solids into the buffers of one image.
 
     Args:
@@ -61,8 +75,8 @@ def find_nearest(solids, owner, finish, origin, rotation, pinhole, rectangles, n
             _fill_round(solids, i, ox, oy, oz, turn, rectangles[i], number, nearness, nearest, stamp, covered)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def _planes(solids, i, ox, oy, oz, turn, plane):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _planes(solids: Any, i: Any, ox: Any, oy: Any, oz: Any, turn: Any, plane: Any) -> Any:
     """Reciprocal depth of a block's faces, front ones first: face, then factors of column, row and 1.
 
     Returns:
@@ -100,8 +114,10 @@ def _planes(solids, i, ox, oy, oz, turn, plane):  # type: ignore[no-untyped-def]
     return first
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def _fill_block(i, fronts, plane, rectangle, number, nearness, nearest, stamp, covered):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _fill_block(
+    i: Any, fronts: Any, plane: Any, rectangle: Any, number: Any, nearness: Any, nearest: Any, stamp: Any, covered: Any
+) -> Any:
     for v in range(rectangle[2], rectangle[3] + 1):
         low, high = float(rectangle[0]), float(rectangle[1])
         for f in range(fronts):
@@ -134,8 +150,21 @@ def _fill_block(i, fronts, plane, rectangle, number, nearness, nearest, stamp, c
                 nearest[v, u] = FACES * i + face
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def _fill_round(solids, i, ox, oy, oz, turn, rectangle, number, nearness, nearest, stamp, covered):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _fill_round(
+    solids: Any,
+    i: Any,
+    ox: Any,
+    oy: Any,
+    oz: Any,
+    turn: Any,
+    rectangle: Any,
+    number: Any,
+    nearness: Any,
+    nearest: Any,
+    stamp: Any,
+    covered: Any,
+) -> Any:
     for v in range(rectangle[2], rectangle[3] + 1):
         for u in range(rectangle[0], rectangle[1] + 1):
             dx = turn[0, 0] * u + turn[0, 1] * v + turn[0, 2]

@@ -11,7 +11,7 @@ bonnets and booms: a = half length below, b = half length above, c = shift of th
 ``SHADE``: like BLOCK; the cameras see it as a shadow on the ground, the LiDAR not at all.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numba import njit
@@ -25,15 +25,19 @@ SOLID_COLUMNS: Final = 12
 MISS: Final = 1e30
 
 
-@njit(cache=True, nogil=True, fastmath=True, inline="always")
-def hit_solid(solids, i, ox, oy, oz, dx, dy, dz):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy", inline="always")
+def hit_solid(solids: Any, i: Any, ox: Any, oy: Any, oz: Any, dx: Any, dy: Any, dz: Any) -> Any:
     """Ray parameter and face normal of the first hit from outside.
 
     Args:
         solids: (P, 12) float64, see the module.
         i: Row of the solid.
-        ox, oy, oz: Ray origin less the solid's x and y, turned into the solid's axes; z stays as it is.
-        dx, dy, dz: Ray direction in the solid's axes; its length sets the unit of the result.
+        ox: Ray origin less the solid's x and y, turned into the solid's axes.
+        oy: The same.
+        oz: Ray origin's z.
+        dx: Ray direction in the solid's axes; its length sets the unit of the result.
+        dy: The same.
+        dz: The same.
 
     Returns:
         (t, normal x, normal y, normal z) with the normal in the solid's axes and not normalised; t is ``MISS``
@@ -49,8 +53,10 @@ def hit_solid(solids, i, ox, oy, oz, dx, dy, dz):  # type: ignore[no-untyped-def
     return _hit_cone(solids[i, 7], solids[i, 8], ox, oy, oz, dx, dy, dz, z_low, z_high)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def _hit_block(solids, i, ox, oy, oz, dx, dy, dz, z_low, z_high):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _hit_block(
+    solids: Any, i: Any, ox: Any, oy: Any, oz: Any, dx: Any, dy: Any, dz: Any, z_low: Any, z_high: Any
+) -> Any:
     """Six half spaces n.p <= m; the ray is inside between the last entry and the first exit."""
     height = z_high - z_low
     front = (solids[i, 9] + solids[i, 8] - solids[i, 7]) / height
@@ -99,8 +105,8 @@ def _hit_block(solids, i, ox, oy, oz, dx, dy, dz, z_low, z_high):  # type: ignor
     return t_in, 0.0, 0.0, (1.0 if face == 4 else -1.0)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def _hit_ball(a, b, ox, oy, oz, dx, dy, dz, z_low, z_high):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _hit_ball(a: Any, b: Any, ox: Any, oy: Any, oz: Any, dx: Any, dy: Any, dz: Any, z_low: Any, z_high: Any) -> Any:
     c = 0.5 * (z_high - z_low)
     px, py, pz = ox / a, oy / b, (oz - 0.5 * (z_low + z_high)) / c
     qx, qy, qz = dx / a, dy / b, dz / c
@@ -115,8 +121,10 @@ def _hit_ball(a, b, ox, oy, oz, dx, dy, dz, z_low, z_high):  # type: ignore[no-u
     return t, (px + t * qx) / a, (py + t * qy) / b, (pz + t * qz) / c
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def _hit_cone(low, high, ox, oy, oz, dx, dy, dz, z_low, z_high):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _hit_cone(
+    low: Any, high: Any, ox: Any, oy: Any, oz: Any, dx: Any, dy: Any, dz: Any, z_low: Any, z_high: Any
+) -> Any:
     slope = (high - low) / (z_high - z_low)
     radius = low + slope * (oz - z_low)
     grow = slope * dz

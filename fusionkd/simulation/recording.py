@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import cv2
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from fusionkd.geometry import (
@@ -18,11 +17,11 @@ from fusionkd.geometry import (
     rigid_from_quaternion,
 )
 from fusionkd.simulation.camera import View
-from fusionkd.simulation.ground import GRASS, ground_kind
+from fusionkd.simulation.mapping import write_map
 from fusionkd.simulation.records import Record, Tables, calibrations, link, token, visibility_token
 from fusionkd.simulation.rig import IMAGES_PER_KEYFRAME, KEYFRAME_US, LIDAR, MOUNTINGS, SWEEP_US, SWEEPS_PER_KEYFRAME
-from fusionkd.simulation.scene import MAP_M, Scene, build_scene
-from fusionkd.simulation.sensing import Film, image_height_px, seen_at, seen_of, take_image, take_sweep
+from fusionkd.simulation.scene import build_scene
+from fusionkd.simulation.sensing import Film, count_inside, image_height_px, seen_at, seen_of, take_image, take_sweep
 from fusionkd.simulation.settings import WorldSettings
 
 FIRST_US: Final = 1_700_000_000_000_000
@@ -39,7 +38,7 @@ JPEG_QUALITY: Final = 92
 
 @dataclass
 class SceneRecorder:
-    """Writes one scene.
+    """Writes one scene; ``scene`` is what it draws, ``name`` what it is called.
 
     Args:
         root: Dataset folder.
@@ -61,7 +60,7 @@ class SceneRecorder:
         keyframes = self.settings.keyframes_per_scene
         self._last_sweep = OLDER_SWEEPS + SWEEPS_PER_KEYFRAME * (keyframes - 1)
         duration_s = (self._last_sweep * SWEEP_US + SWEEP_US) * 1e-6
-        self._scene = build_scene(self._generator("scene"), duration_s=duration_s, mix=self.settings.class_mix)
+        self.scene = build_scene(self._generator("scene"), duration_s=duration_s, mix=self.settings.class_mix)
         self._film = Film.drawn(self._generator("film"))
 
     def record(self) -> Tables:
@@ -97,7 +96,7 @@ class SceneRecorder:
 
     def _lidar(self, sweep: int, sample: str, *, is_key: bool) -> NDArray[np.float32]:
         time_us = self._first_us + sweep * SWEEP_US
-        points = take_sweep(self._scene, self._seconds(time_us), self._generator("sweep", sweep))
+        points = take_sweep(self.scene, self._seconds(time_us), self._generator("sweep", sweep))
         name = self._file(LIDAR, time_us, "pcd.bin", is_key=is_key)
         (self.root / name).write_bytes(points.astype("<f4").tobytes())
         self._add_data(LIDAR, time_us, name, sample, is_key=is_key)
@@ -108,7 +107,7 @@ class SceneRecorder:
         time_us = lidar_us + MOUNTINGS[channel].offset_us + step * KEYFRAME_US // IMAGES_PER_KEYFRAME
         shift = self._generator("grain", channel, time_us).integers(0, 256, 2)
         view = take_image(
-            self._scene,
+            self.scene,
             channel,
             self._seconds(time_us),
             width_px=self.settings.image_width_px,
@@ -125,7 +124,7 @@ class SceneRecorder:
 
     def _add_data(self, channel: str, time_us: int, name: str, sample: str, *, is_key: bool) -> None:
         own = self._token("data", channel, time_us)
-        pose = self._scene.global_from_scene @ self._scene.ego_pose(self._seconds(time_us))
+        pose = self.scene.global_from_scene @ self.scene.ego_pose(self._seconds(time_us))
         self._poses.append(
             {
                 "token": own,
@@ -161,7 +160,7 @@ class SceneRecorder:
         annotations: dict[int, list[Record]],
     ) -> None:
         """Boxes of a keyframe: what the LiDAR hit, and near things that only a camera sees."""
-        scene, time_s = self._scene, sweep * SWEEP_US * 1e-6
+        scene, time_s = self.scene, sweep * SWEEP_US * 1e-6
         seen = seen_of(scene, views)
         at_s = seen_at(scene, time_s)
         xy, yaw = scene.tracks.at(at_s)
@@ -209,10 +208,10 @@ class SceneRecorder:
         )
 
     def _tables(self, samples: list[str], annotations: dict[int, list[Record]]) -> Tables:
-        seed, scene = self.settings.seed, self._scene
+        seed, scene = self.settings.seed, self.scene
         log = self._token("log")
         map_name = f"maps/{self._token('map')}.png"
-        _write_map(self.root / map_name, scene)
+        write_map(self.root / map_name, scene)
         first_us = self._first_us + OLDER_SWEEPS * SWEEP_US
         sample_rows: list[Record] = [
             {"token": own, "timestamp": first_us + k * KEYFRAME_US, "scene_token": self._token("scene")}
@@ -255,21 +254,6 @@ class SceneRecorder:
         }
 
 
-def count_inside(
-    points: NDArray[np.float32], sensor_from_box: NDArray[np.float64], lwh_m: tuple[float, float, float]
-) -> int:
-    """Points of a sweep in a box, borders included, counted in the sensor's frame as nuScenes' devkit does."""
-    reach = float(np.linalg.norm(lwh_m)) / 2 + 0.01
-    centre = sensor_from_box[:3, 3]
-    near = np.flatnonzero((np.abs(points[:, 0] - centre[0]) < reach) & (np.abs(points[:, 1] - centre[1]) < reach))
-    # As the devkit: from one corner along three edges, each projection within the edge's length.
-    half = np.array(lwh_m) / 2
-    corner = sensor_from_box[:3, :3] @ -half + centre
-    edges = sensor_from_box[:3, :3] * np.array(lwh_m)
-    along = (points[near, :3] - corner) @ edges
-    return int(np.sum(np.all((along >= 0) & (along <= np.sum(edges * edges, axis=0)), axis=1)))
-
-
 def _log(own: str, seed: int, scene: str) -> Record:
     return {
         "token": own,
@@ -278,28 +262,3 @@ def _log(own: str, seed: int, scene: str) -> Record:
         "date_captured": "2023-11-14",
         "location": "simulated-town",
     }
-
-
-def _write_map(path: Path, scene: Scene) -> None:
-    """Roads and pavements as nuScenes' semantic prior, ten pixels a metre."""
-    coarse = 0.5
-    cells = round(MAP_M / coarse)
-    mask = _paved(scene.plan.as_array(), invert_rigid(scene.global_from_scene), cells, coarse)
-    fine = cv2.resize(mask[::-1], None, fx=10 * coarse, fy=10 * coarse, interpolation=cv2.INTER_NEAREST)
-    done, data = cv2.imencode(".png", fine, [cv2.IMWRITE_PNG_COMPRESSION, 4])
-    if not done:
-        raise RuntimeError(f"OpenCV could not encode the map {path}.")
-    path.write_bytes(data.tobytes())
-
-
-@njit(cache=True, nogil=True)
-def _paved(plan: Any, scene_from_global: Any, cells: int, cell_m: float) -> Any:
-    out = np.zeros((cells, cells), np.uint8)
-    for row in range(cells):
-        for column in range(cells):
-            gx, gy = (column + 0.5) * cell_m, (row + 0.5) * cell_m
-            x = scene_from_global[0, 0] * gx + scene_from_global[0, 1] * gy + scene_from_global[0, 3]
-            y = scene_from_global[1, 0] * gx + scene_from_global[1, 1] * gy + scene_from_global[1, 3]
-            if ground_kind(plan, x, y) < GRASS or ground_kind(plan, x, y) == 5:
-                out[row, column] = 255
-    return out

@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 
 from fusionkd.geometry import rigid_from_yaw
 from fusionkd.simulation.catalogue import Thing
+from fusionkd.simulation.crowd import Crowd, Walker
 from fusionkd.simulation.ground import GroundPlan
 from fusionkd.simulation.parts import Shape
-from fusionkd.simulation.population import ClassMix, Crowd, Walker, populate
+from fusionkd.simulation.population import populate
 from fusionkd.simulation.rays import SOLID_COLUMNS
+from fusionkd.simulation.settings import ClassMix
 from fusionkd.simulation.shading import Weather
 from fusionkd.simulation.town import Placed, draw_plan, draw_weather, furnish
 from fusionkd.simulation.traffic import STEP_S, Driver, drive
@@ -53,7 +55,7 @@ class Tracks:
     def _locate(self, time_s: NDArray[np.float64] | float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         step = np.broadcast_to((np.asarray(time_s) - self.start_s) / STEP_S, len(self.xy_m))
         index = np.clip(step.astype(np.int64), 0, self.xy_m.shape[1] - 2)
-        return index, step - index
+        return index, np.asarray(step - index, dtype=np.float64)
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ def take_image(scene: Scene, channel: str, time_s: float, *, width_px: int, film
             MOUNTINGS[channel].matrix_px(width_px),
             (image_height_px(width_px), width_px),
             scene.plan.as_array(),
-            scene.weather.as_array(),
+            scene.weather.as_tuple(),
             film.texture,
             film.grain,
         ),
@@ -161,3 +161,18 @@ def seen_of(scene: Scene, views: list[View]) -> Seen:
     covered = np.sum([view.covered_px[:count] for view in views], axis=0)
     visible = np.sum([view.visible_px[:count] for view in views], axis=0)
     return Seen(np.asarray(covered, dtype=np.int64), np.asarray(visible, dtype=np.int64))
+
+
+def count_inside(
+    points: NDArray[np.float32], sensor_from_box: NDArray[np.float64], lwh_m: tuple[float, float, float]
+) -> int:
+    """Points of a sweep in a box, borders included, counted in the sensor's frame as nuScenes' devkit does."""
+    reach = float(np.linalg.norm(lwh_m)) / 2 + 0.01
+    centre = sensor_from_box[:3, 3]
+    near = np.flatnonzero((np.abs(points[:, 0] - centre[0]) < reach) & (np.abs(points[:, 1] - centre[1]) < reach))
+    # As the devkit: from one corner along three edges, each projection within the edge's length.
+    half = np.array(lwh_m) / 2
+    corner = sensor_from_box[:3, :3] @ -half + centre
+    edges = sensor_from_box[:3, :3] * np.array(lwh_m)
+    along = (points[near, :3] - corner) @ edges
+    return int(np.sum(np.all((along >= 0) & (along <= np.sum(edges * edges, axis=0)), axis=1)))

@@ -1,7 +1,7 @@
 """Colours of solids, ground and sky under a weather."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numba import njit
@@ -51,24 +51,22 @@ class Weather:
     noise: float
     exposure: float = 1.0
 
-    def as_array(self) -> NDArray[np.float64]:
-        """What the kernels read, 17 numbers."""
-        return np.array(
-            [
-                *self.sun,  # 0-2
-                self.sun_strength,  # 3
-                self.ambient,  # 4
-                self.haze_per_m,  # 5
-                *self.sky_high,  # 6-8
-                *self.sky_low,  # 9-11
-                self.cloud,  # 12
-                self.wetness,  # 13
-                self.headlights,  # 14
-                self.noise,  # 15
-                self.exposure,  # 16
-            ],
-            dtype=np.float64,
+    def as_tuple(self) -> tuple[float, ...]:
+        """What the kernels read, 17 numbers; a tuple, because compiled code keeps its values in registers."""
+        values = (
+            *self.sun,  # 0-2
+            self.sun_strength,  # 3
+            self.ambient,  # 4
+            self.haze_per_m,  # 5
+            *self.sky_high,  # 6-8
+            *self.sky_low,  # 9-11
+            self.cloud,  # 12
+            self.wetness,  # 13
+            self.headlights,  # 14
+            self.noise,  # 15
+            self.exposure,  # 16
         )
+        return tuple(float(value) for value in values)
 
 
 def smooth_noise(generator: np.random.Generator) -> NDArray[np.float32]:
@@ -84,8 +82,8 @@ def smooth_noise(generator: np.random.Generator) -> NDArray[np.float32]:
     return np.asarray(ranks.reshape(field.shape), dtype=np.float32)
 
 
-@njit(cache=True, nogil=True, fastmath=True, inline="always")
-def _look_up(texture, x, y):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy", inline="always")
+def _look_up(texture: Any, x: Any, y: Any) -> Any:
     """Texture at a point in texels, blended from four."""
     ix, iy = np.floor(x), np.floor(y)
     fx, fy = x - ix, y - iy
@@ -96,8 +94,8 @@ def _look_up(texture, x, y):  # type: ignore[no-untyped-def]
     return low * (1.0 - fy) + high * fy
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def shade_sky(dx, dy, dz, light, texture):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def shade_sky(dx: Any, dy: Any, dz: Any, light: Any, texture: Any) -> Any:
     """Sky in a direction of the scene's frame."""
     scale = 1.0 / np.sqrt(dx * dx + dy * dy + dz * dz)
     up = max(dz * scale, 0.0)
@@ -113,12 +111,12 @@ def shade_sky(dx, dy, dz, light, texture):  # type: ignore[no-untyped-def]
     return red + (white - red) * cover, green + (white - green) * cover, blue + (white - blue) * cover
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def shade_ground(plan, origin, dx, dy, t, light, texture, shadow):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def shade_ground(plan: Any, origin: Any, dx: Any, dy: Any, t: Any, light: Any, texture: Any, shadow: Any) -> Any:
     """Ground that a ray meets at parameter t."""
     x, y = origin[0] + t * dx, origin[1] + t * dy
     kind = ground_kind(plan, x, y)
-    coarse = texture[int(y * 4.0 + 4096.0) & 255, int(x * 4.0 + 4096.0 + plan[6]) & 255] - 0.5
+    coarse = texture[int(y * 4.0 + 4096.0) & 255, int(x * 4.0 + 4096.0 + plan[3]) & 255] - 0.5
     # Fine grain fades where a pixel covers more than one of its texels.
     fade = 1.0 / (1.0 + 0.006 * t * t)
     fine = fade * (texture[int(y * 57.0 + 65536.0) & 255, int(x * 57.0 + 65536.0) & 255] - 0.5)
@@ -128,7 +126,7 @@ def shade_ground(plan, origin, dx, dy, t, light, texture, shadow):  # type: igno
         red = green = blue = 0.82 + 0.15 * coarse
     elif kind == YELLOW:
         red, green, blue = 0.75, 0.57, 0.16
-    elif kind == PAVEMENT or kind == PLAZA:
+    elif kind in (PAVEMENT, PLAZA):
         tile = 0.05 * fade if (int(x / 1.2 + 4096.0) + int(y / 1.2 + 4096.0)) % 2 == 0 else 0.0
         value = 0.50 + 0.07 * fine + 0.10 * coarse + tile
         red, green, blue = value, value * 0.97, value * 0.92
@@ -151,8 +149,8 @@ def shade_ground(plan, origin, dx, dy, t, light, texture, shadow):  # type: igno
     return red * level, green * level, blue * level
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def _normal(solids, i, face, x, y, z):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _normal(solids: Any, i: Any, face: Any, x: Any, y: Any, z: Any) -> Any:
     """Unit normal, in the solid's axes, at a point of its surface; ``face`` of ``raster``."""
     if face == 4:
         return 0.0, 0.0, 1.0
@@ -176,8 +174,10 @@ def _normal(solids, i, face, x, y, z):  # type: ignore[no-untyped-def]
     return nx * scale, ny * scale, nz * scale
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def shade_solid(solids, i, face, colour, finish, origin, dx, dy, dz, t, light):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def shade_solid(
+    solids: Any, i: Any, face: Any, colour: Any, finish: Any, origin: Any, dx: Any, dy: Any, dz: Any, t: Any, light: Any
+) -> Any:
     """Solid i where a ray of the scene's frame meets its face at parameter t."""
     red, green, blue = colour[i, 0], colour[i, 1], colour[i, 2]
     if finish == LAMP:
@@ -195,7 +195,7 @@ def shade_solid(solids, i, face, colour, finish, origin, dx, dy, dz, t, light): 
     elif finish == LEAVES:
         value = 0.55 + 0.9 * hash_unit(np.floor(x * 5.0), np.floor(y * 5.0) + 57.0 * np.floor(z * 5.0), i)
         red, green, blue = red * value, green * value, blue * value
-    elif finish == GLASS or finish == PAINT:
+    elif finish in (GLASS, PAINT):
         # A mirror image of the sky, the stronger the flatter one looks.
         facing = abs(gx * dx + gy * dy + nz * dz) / np.sqrt(dx * dx + dy * dy + dz * dz)
         mirror = (0.08 if finish == PAINT else 0.22) + 0.5 * (1.0 - facing) ** 4
@@ -206,8 +206,10 @@ def shade_solid(solids, i, face, colour, finish, origin, dx, dy, dz, t, light): 
     return red * level, green * level, blue * level
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def _facade(i, x, y, z, nx, ny, red, green, blue, level, light):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _facade(
+    i: Any, x: Any, y: Any, z: Any, nx: Any, ny: Any, red: Any, green: Any, blue: Any, level: Any, light: Any
+) -> Any:
     """Rows of windows on a wall; some are lit at night."""
     along = y if abs(nx) > abs(ny) else x
     pitch_w = 2.2 + 1.6 * hash_unit(i, 1, 3)

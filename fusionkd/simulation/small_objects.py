@@ -1,5 +1,7 @@
 """Shapes of people, cycles, cones and barriers."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from fusionkd.simulation.parts import Colour, Parts, Shape
@@ -204,7 +206,7 @@ def traffic_cone(generator: np.random.Generator, length: float, width: float, he
     parts = Parts()
     parts.block((-length / 2, length / 2), (-width / 2, width / 2), (0.0, 0.05), colour=DARK, reflectance=0.15)
     bands = (0.05, 0.34, 0.52, 0.66, 0.80, 1.0)
-    for number, (low, high) in enumerate(zip(bands[:-1], bands[1:])):
+    for number, (low, high) in enumerate(pairwise(bands)):
         ends = (radius + (tip - radius) * low, radius + (tip - radius) * high)
         white = number % 2 == 1
         parts.cone(

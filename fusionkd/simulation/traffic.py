@@ -180,7 +180,8 @@ class _Road:
             for line, crossing, main in driver.stops:
                 way = line - at[i] - self._nose[i]
                 brakes = speed[i] ** 2 / (2 * 4.0)
-                if brakes - 0.5 < way < LOOK_AHEAD_M and not is_green(time_s, self._phases_s[crossing], main=main):
-                    if way + GAP_M - 0.5 < gap[i]:
-                        gap[i], closing[i] = way + GAP_M - 0.5, speed[i]
+                red = not is_green(time_s, self._phases_s[crossing], main=main)
+                stop = way + GAP_M - 0.5
+                if red and brakes - 0.5 < way < LOOK_AHEAD_M and stop < gap[i]:
+                    gap[i], closing[i] = stop, speed[i]
         return gap, closing

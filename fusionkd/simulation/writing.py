@@ -16,8 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fusionkd import __version__
 from fusionkd.errors import UserError
-from fusionkd.simulation.records import TABLES, fixed_tables
 from fusionkd.simulation.recording import SceneRecorder
+from fusionkd.simulation.records import TABLES, fixed_tables
 from fusionkd.simulation.rig import LIDAR, MOUNTINGS
 from fusionkd.simulation.settings import WorldSettings
 

@@ -1,0 +1,136 @@
+"""Beside the lanes: parked vehicles, road works, people and cycles."""
+
+from typing import Final
+
+import numpy as np
+
+from fusionkd.simulation.catalogue import make_thing
+from fusionkd.simulation.crowd import Crowd, Resident, Walker, draw_class
+from fusionkd.simulation.ground import CROSS_HALF_M, LANE_M, STOP_LINE_M, STRIP_M, GroundPlan
+from fusionkd.simulation.settings import ClassMix
+from fusionkd.simulation.town import EAST_M, WEST_M, near_crossing
+
+PARKED_MIX: Final[dict[str, dict[str, float]]] = {
+    "flat": {"car": 0.21, "truck": 0.14, "bus": 0.17, "trailer": 0.28, "construction_vehicle": 0.20},
+    "nuscenes": {"car": 0.84, "truck": 0.09, "bus": 0.01, "trailer": 0.04, "construction_vehicle": 0.02},
+}
+BAY_D_M: Final = STRIP_M / 2
+
+
+def park_and_walk(generator: np.random.Generator, plan: GroundPlan, mix: ClassMix, crowd: Crowd) -> None:
+    """Fill both sides of the main road and its zebra crossings."""
+    for side in (-1, 1):
+        _parking(generator, plan, mix, side, crowd)
+        _pavement(generator, plan, mix, side, crowd)
+    _zebra_people(generator, plan, crowd)
+
+
+def _parking(generator: np.random.Generator, plan: GroundPlan, mix: ClassMix, side: int, crowd: Crowd) -> None:
+    """The strip along one side: vehicles, gaps and road works."""
+    occupied = float(generator.uniform(0.3, 0.65))
+    works = float(generator.uniform(0.12, 0.24)) if mix == "flat" else 0.05
+    x = WEST_M + float(generator.uniform(0, 8))
+    d = side * (plan.lanes * LANE_M + BAY_D_M)
+    while x < EAST_M:
+        luck = generator.random()
+        if luck < works:
+            x += _works(generator, plan, crowd, (x, d, side))
+        elif luck < works + occupied:
+            kind = draw_class(generator, PARKED_MIX[mix])
+            thing = make_thing(generator, kind, parked=True)
+            length = thing.lwh_m[0]
+            middle = x + length / 2
+            if not near_crossing(plan, middle, length / 2 + STOP_LINE_M):
+                turned = (side > 0) != (generator.random() < 0.12)
+                yaw = (np.pi if turned else 0.0) + float(generator.normal(0, 0.03))
+                crowd.residents.append(Resident(thing, middle, d + float(generator.normal(0, 0.1)), yaw))
+            x += length + float(generator.uniform(0.6, 2.5))
+        else:
+            x += float(generator.uniform(5, 12))
+
+
+def _works(generator: np.random.Generator, plan: GroundPlan, crowd: Crowd, at: tuple[float, float, int]) -> float:
+    """A works zone on the strip from x on: barriers along the lane, cones before and behind, perhaps an excavator."""
+    x0, d, side = at
+    length = float(generator.uniform(11, 20))
+    if near_crossing(plan, x0 + length / 2, length / 2 + STOP_LINE_M):
+        return 6.0
+    edge = d - side * (BAY_D_M - 0.35)
+    variant = str(generator.choice(["plastic", "concrete", "board"]))
+    if generator.random() < 0.5:
+        x = x0 + 3.0
+        while x < x0 + length - 4.8:
+            thing = make_thing(generator, "barrier", variant=variant)
+            along = thing.lwh_m[1]
+            yaw = -side * np.pi / 2 + float(generator.normal(0, 0.05))
+            crowd.residents.append(Resident(thing, x + along / 2, edge + float(generator.normal(0, 0.06)), yaw))
+            x += along + float(generator.uniform(0.05, 0.4))
+    for x in (x0 + 0.5, x0 + 1.8, x0 + length - 1.6, x0 + length - 0.4):
+        if generator.random() < 0.5:
+            out = edge + side * float(generator.uniform(0.0, 2.0))
+            crowd.residents.append(Resident(make_thing(generator, "traffic_cone"), x, out, 0.0))
+    if generator.random() < 0.75:
+        thing = make_thing(generator, "construction_vehicle", parked=True)
+        yaw = float(generator.choice([0.0, np.pi])) + float(generator.normal(0, 0.08))
+        crowd.residents.append(Resident(thing, x0 + length / 2, d + side * 0.95, yaw))
+    if generator.random() < 0.4:
+        person = make_thing(generator, "pedestrian", variant="worker")
+        where = d + side * (BAY_D_M - 0.3)
+        crowd.residents.append(Resident(person, x0 + 1.2, where, float(generator.uniform(-3, 3))))
+    return length + 1.0
+
+
+def _pavement(generator: np.random.Generator, plan: GroundPlan, mix: ClassMix, side: int, crowd: Crowd) -> None:
+    """People alone and in groups, cycles left standing, single cones."""
+    inner = plan.half_width_m
+    sparse = 1.0 if mix == "flat" else 0.7
+    x = WEST_M
+    while x < EAST_M:
+        x += float(generator.gamma(2.0, 13.0 * sparse))
+        luck = generator.random()
+        if luck < 0.36 or (mix == "nuscenes" and luck < 0.8):
+            _group(generator, crowd, (x, side * (inner + float(generator.uniform(1.3, 3.0)))))
+        elif luck < 0.93:
+            kind = "motorcycle" if generator.random() < 0.5 else "bicycle"
+            away = float(generator.uniform(0.6, 1.1))
+            yaw = side * (np.pi / 2 + float(generator.normal(0, 0.3))) * float(generator.choice([-1, 1]))
+            for number in range(int(generator.integers(1, 4))):
+                if near_crossing(plan, x + number * 0.95, 0.5):
+                    continue
+                own = yaw + float(generator.normal(0, 0.08))
+                thing = make_thing(generator, kind, parked=True)
+                crowd.residents.append(Resident(thing, x + number * 0.95, side * (inner + away + 0.4), own))
+        else:
+            thing = make_thing(generator, "traffic_cone")
+            crowd.residents.append(Resident(thing, x, side * (inner + float(generator.uniform(-0.6, 1.0))), 0.0))
+
+
+def _group(generator: np.random.Generator, crowd: Crowd, at: tuple[float, float]) -> None:
+    """One to four people who walk or stand together."""
+    walks = generator.random() < 0.65
+    heading = float(generator.choice([-1.0, 1.0]))
+    speed = float(generator.uniform(0.8, 1.7))
+    from_s = float(generator.uniform(2, 14)) if generator.random() < 0.15 else 0.0
+    for number in range(int(generator.choice([1, 2, 3, 4], p=[0.5, 0.3, 0.12, 0.08]))):
+        variant = "child" if generator.random() < 0.08 else ""
+        thing = make_thing(generator, "pedestrian", moving=walks, variant=variant)
+        x = at[0] + 0.8 * (number // 2) + float(generator.normal(0, 0.15))
+        d = at[1] + 0.75 * (number % 2) + float(generator.normal(0, 0.1))
+        if walks:
+            crowd.walkers.append(Walker(thing, (x, d), (heading, 0.0), speed, from_s, False))
+        else:
+            crowd.residents.append(Resident(thing, x, d, float(generator.uniform(-np.pi, np.pi))))
+
+
+def _zebra_people(generator: np.random.Generator, plan: GroundPlan, crowd: Crowd) -> None:
+    """People who cross the main road at a crossing."""
+    for crossing in plan.crossings_m:
+        for across in (-1, 1):
+            for _ in range(int(generator.choice([0, 1, 2], p=[0.5, 0.35, 0.15]))):
+                side = float(generator.choice([-1.0, 1.0]))
+                x = crossing + across * (CROSS_HALF_M + 2.7 + float(generator.uniform(-0.9, 0.9)))
+                start = side * (plan.half_width_m + float(generator.uniform(0.8, 2.5)))
+                thing = make_thing(generator, "pedestrian", moving=True)
+                from_s = float(generator.uniform(0, 16))
+                speed = float(generator.uniform(1.0, 1.7))
+                crowd.walkers.append(Walker(thing, (x, start), (0.0, -side), speed, from_s, True))
