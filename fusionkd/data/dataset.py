@@ -96,13 +96,10 @@ class NuScenesDataset(Dataset[Frame]):
         sweeps = self.index.sweeps
         rows = sweeps.chain(record.sweep, self.num_sweeps)
         ego_from_global = invert_rigid(sweeps.global_from_ego(record.sweep))
-        mountings = [self.index.calibrations.ego_from_sensor(int(sweeps.calibration[row])) for row in rows]
-        key_from_sweep = [
-            ego_from_global @ sweeps.global_from_ego(row) @ mounting for row, mounting in zip(rows, mountings)
-        ]
+        ego_from_sensor = self.index.calibrations.ego_from_sensor(sweeps.calibration[rows])  # (S, 4, 4)
         return fuse_sweeps(
             [read_sweep(self.index.root / sweeps.path(row)) for row in rows],
-            key_from_sweep=np.stack(key_from_sweep),
+            key_from_sweep=ego_from_global @ sweeps.global_from_ego(rows) @ ego_from_sensor,
             age_s=(record.timestamp_us - sweeps.timestamp_us[rows]) * 1e-6,
         )
 
@@ -128,19 +125,20 @@ class NuScenesDataset(Dataset[Frame]):
     def _cameras(
         self, record: FrameRecord, network_from_base: NDArray[np.float64] | None
     ) -> tuple[NDArray[np.uint8], CameraRig]:
-        ego_from_global = invert_rigid(self.index.sweeps.global_from_ego(record.sweep))
         images = np.zeros((len(CAMERAS), *self.image_size_px, 3), dtype=np.uint8)
-        intrinsics, mounting, image_aug = np.zeros((6, 3, 3)), np.zeros((6, 4, 4)), np.zeros((6, 3, 3))
+        image_aug = np.zeros((len(CAMERAS), 3, 3))
         for camera, row in enumerate(record.images):
             stored, base = self.stored_px(record, camera), self.base_size_px(record, camera)
             crop = crop_top(base, self.image_size_px) if network_from_base is None else network_from_base[camera]
             images[camera] = warp(self._base_image(row, stored, base), crop, self.image_size_px)
-            calibration = int(self.index.images.calibration[row])
-            intrinsics[camera] = self.index.calibrations.intrinsics[calibration]
-            global_from_ego = self.index.images.global_from_ego(row)
-            mounting[camera] = ego_from_global @ global_from_ego @ self.index.calibrations.ego_from_sensor(calibration)
             image_aug[camera] = crop @ base_from_stored(stored, base)
-        return images, CameraRig(intrinsics, mounting, image_aug, self.image_size_px)
+        rows = list(record.images)
+        table, calibrations = self.index.images, self.index.calibrations
+        ego_from_global = invert_rigid(self.index.sweeps.global_from_ego(record.sweep))
+        ego_from_sensor = calibrations.ego_from_sensor(table.calibration[rows])  # (N, 4, 4)
+        ego_from_camera = ego_from_global @ table.global_from_ego(rows) @ ego_from_sensor
+        intrinsics = calibrations.intrinsics[table.calibration[rows]]
+        return images, CameraRig(intrinsics, ego_from_camera, image_aug, self.image_size_px)
 
     def _base_image(self, row: int, stored_px: tuple[int, int], base_px: tuple[int, int]) -> NDArray[np.uint8]:
         if self._image_cache is not None:

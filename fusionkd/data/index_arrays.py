@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusionkd.data.cache import write_atomically
-from fusionkd.geometry import rigid_from_quaternion
+from fusionkd.geometry import rotation_from_quaternion
 
 T = TypeVar("T")
+Rows = int | list[int] | NDArray[np.int64]
+"""One row of a table, or several."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,9 @@ class SensorData:
     def __len__(self) -> int:
         return len(self.token)
 
-    def global_from_ego(self, row: int) -> NDArray[np.float64]:
-        """(4, 4) pose of the car when a recording was made."""
-        return rigid_from_quaternion(self.ego_wxyz[row], self.ego_xyz_m[row])
+    def global_from_ego(self, row: Rows) -> NDArray[np.float64]:
+        """(4, 4) pose of the car when a recording was made, or (n, 4, 4) of several."""
+        return _rigid(self.ego_wxyz[row], self.ego_xyz_m[row])
 
     def path(self, row: int) -> str:
         """File of a recording, relative to the root."""
@@ -131,9 +133,9 @@ class Calibrations:
     wxyz: NDArray[np.float64]
     intrinsics: NDArray[np.float64]
 
-    def ego_from_sensor(self, row: int) -> NDArray[np.float64]:
-        """(4, 4) mounting of a sensor."""
-        return rigid_from_quaternion(self.wxyz[row], self.xyz_m[row])
+    def ego_from_sensor(self, row: Rows) -> NDArray[np.float64]:
+        """(4, 4) mounting of a sensor, or (n, 4, 4) of several."""
+        return _rigid(self.wxyz[row], self.xyz_m[row])
 
 
 @dataclass(frozen=True)
@@ -234,3 +236,11 @@ def load_arrays(path: Path, fingerprint: str) -> IndexArrays | None:
 
 def _read_part(kind: type[T], name: str, file: Any) -> T:
     return kind(**{field.name: file[f"{name}.{field.name}"] for field in fields(kind)})  # type: ignore[arg-type]
+
+
+def _rigid(wxyz: NDArray[np.float64], xyz_m: NDArray[np.float64]) -> NDArray[np.float64]:
+    out = np.zeros((*wxyz.shape[:-1], 4, 4))
+    out[..., :3, :3] = rotation_from_quaternion(wxyz)
+    out[..., :3, 3] = xyz_m
+    out[..., 3, 3] = 1.0
+    return out

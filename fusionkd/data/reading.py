@@ -39,14 +39,16 @@ def read_sweep(path: Path) -> NDArray[np.float32]:
             f"The file is truncated, or has another number of columns."
         )
     points = values.view(np.float32).reshape(-1, COLUMNS)
-    # A sum is finite only where all its terms are, and costs a fraction of a look at each.
-    if not np.isfinite(points.sum(dtype=np.float64)):
-        bad = int(np.sum(~np.isfinite(points).all(axis=1)))
+    # A finite sum has finite terms only, and costs a fraction of a look at each.
+    with np.errstate(over="ignore", invalid="ignore"):
+        bad = 0 if np.isfinite(points.sum()) else int(np.sum(~np.isfinite(points).all(axis=1)))
+        ring = points[:, 4]
+        is_ring = np.array_equal(ring.astype(np.uint8), ring)
+    if bad:
         raise UserError(
             f"LiDAR file {path} holds NaN or infinity in {bad} of {len(points)} points; {_EXPECTED_SWEEP}, all finite."
         )
-    ring = points[:, 4]
-    if ring.min() < 0 or ring.max() > 255 or np.any(ring != np.trunc(ring)):
+    if not is_ring:
         raise UserError(
             f"LiDAR file {path} has values like {_not_a_ring(ring):.4g} in its fifth column, which is no ring number; "
             f"{_EXPECTED_SWEEP}. Does the file have other columns?"

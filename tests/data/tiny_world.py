@@ -276,7 +276,7 @@ def global_from_thing(scene: int, thing: Thing, time_us: int) -> NDArray[np.floa
 
 
 def lidar_points(scene: int, time_us: int) -> NDArray[np.float32]:
-    """Points (P, 5) in the LiDAR frame: some in each thing, the rest on the ground and on the car itself."""
+    """Points (P, 5) in the LiDAR frame: some in each thing, the rest below all of them and on the car itself."""
     generator = np.random.default_rng([scene, time_us % 10**9])
     lidar_from_global = invert_rigid(global_from_ego(scene, time_us) @ ego_from_sensor("LIDAR_TOP"))
     parts = []
@@ -284,7 +284,7 @@ def lidar_points(scene: int, time_us: int) -> NDArray[np.float32]:
         inside = generator.uniform(-0.45, 0.45, (thing.points, 3)) * thing.lwh_m
         parts.append(transform_points(lidar_from_global @ global_from_thing(scene, thing, time_us), inside))
     angle, radius = generator.uniform(0, 2 * np.pi, GROUND_POINTS), generator.uniform(2, 60, GROUND_POINTS)
-    parts.append(np.stack([radius * np.cos(angle), radius * np.sin(angle), np.full(GROUND_POINTS, -1.9)], axis=1))
+    parts.append(np.stack([radius * np.cos(angle), radius * np.sin(angle), np.full(GROUND_POINTS, -4.0)], axis=1))
     parts.append(generator.uniform(-0.5, 0.5, (10, 3)))
     xyz = np.concatenate(parts)
     cloud = np.zeros((len(xyz), 5), np.float32)
@@ -307,3 +307,17 @@ def camera_image(scene: int, channel: str, time_us: int) -> NDArray[np.uint8]:
                 centre = (round((u - 0.5) * 16), round((v - 0.5) * 16))
                 cv2.circle(image, centre, 4 * 16, thing.colour_rgb, -1, cv2.LINE_AA, 4)
     return image
+
+
+def dots_in(image: NDArray[np.uint8]) -> dict[int, NDArray[np.float64]]:
+    """Pixel (u, v) of the dot of each thing that lies wholly in an image, by the thing's row in THINGS."""
+    centres = {}
+    for row, thing in enumerate(THINGS):
+        near = np.linalg.norm(image.astype(float) - thing.colour_rgb, axis=-1) < 60
+        if near.sum() >= 3:
+            rows, columns = np.nonzero(near)
+            inside = rows.min() > 0 and columns.min() > 0
+            inside = inside and rows.max() < image.shape[0] - 1 and columns.max() < image.shape[1] - 1
+            if inside:
+                centres[row] = np.array([columns.mean() + 0.5, rows.mean() + 0.5])
+    return centres
