@@ -5,6 +5,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 from clouds import GRID, cell_by_numpy, clouds
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,6 +57,19 @@ def test_hard_pillars_equal_mmdetection3d_bit_for_bit(shared_parity: Path, case:
     assert zlib.crc32(coors.tobytes()) == expected["coors_crc32"]
     assert zlib.crc32(pillars.count.astype(np.int32).tobytes()) == expected["num_points_crc32"]
     assert zlib.crc32(pillars.points.tobytes()) == expected["voxels_crc32"]
+
+
+def test_hard_pillars_equal_spconv() -> None:
+    utils = pytest.importorskip("spconv.pytorch.utils", reason="spconv (the peers extra) is not installed")
+    rng = np.random.default_rng(11)
+    points = np.column_stack([rng.normal(0, 20, (20_000, 3)), rng.uniform(0, 255, (20_000, 2))]).astype(np.float32)
+    voxelize = utils.PointToVoxel([0.8, 0.8, 8.0], [-51.2, -51.2, -5.0, 51.2, 51.2, 3.0], 5, 20_000, 3)
+    voxels, cells, count = voxelize(torch.from_numpy(points))
+    found = hard_pillars(points, BevGrid(cell_m=0.8), max_points=3, max_pillars=20_000)
+    assert count.max() == 3
+    np.testing.assert_array_equal(found.points, voxels.numpy())
+    np.testing.assert_array_equal(found.count, count.numpy())
+    np.testing.assert_array_equal(found.row_column, cells.numpy()[:, 1:])
 
 
 @given(points=clouds(), max_points=st.integers(1, 5), max_pillars=st.integers(1, 6))
