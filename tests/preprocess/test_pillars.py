@@ -102,8 +102,9 @@ def test_points_of_an_open_pillar_are_taken_after_the_last_pillar_opened() -> No
     np.testing.assert_array_equal(pillars.points[0, :, 3], [1, 3, 0, 0])
 
 
-def test_all_points_in_one_cell_fill_one_pillar() -> None:
-    points = np.tile(np.array([[0.1, 0.1, 0.5, 9, 0]], np.float32), (1000, 1))
+def test_two_million_points_in_one_cell_fill_one_pillar() -> None:
+    points = np.tile(np.array([[0.1, 0.1, 0.5, 9, 0]], np.float32), (2_000_000, 1))
+    points[:, 3] = np.arange(len(points)) % 256
     pillars = hard_pillars(points, GRID, max_points=20, max_pillars=10)
     np.testing.assert_array_equal(pillars.count, [20])
     np.testing.assert_array_equal(pillars.points[0], points[:20])
