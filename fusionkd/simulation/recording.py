@@ -38,7 +38,7 @@ JPEG_QUALITY: Final = 92
 
 @dataclass
 class SceneRecorder:
-    """Writes one scene; ``scene`` is what it draws, ``name`` what it is called.
+    """Writes one scene; ``scene`` is what it draws, from ``first_us`` on, ``name`` what it is called.
 
     Args:
         root: Dataset folder.
@@ -56,7 +56,7 @@ class SceneRecorder:
 
     def __post_init__(self) -> None:
         self.name = self.settings.scene_names()[self.number]
-        self._first_us = FIRST_US + self.number * SCENE_US
+        self.first_us = FIRST_US + self.number * SCENE_US
         keyframes = self.settings.keyframes_per_scene
         self._last_sweep = OLDER_SWEEPS + SWEEPS_PER_KEYFRAME * (keyframes - 1)
         duration_s = (self._last_sweep * SWEEP_US + SWEEP_US) * 1e-6
@@ -81,6 +81,10 @@ class SceneRecorder:
                 self.on_keyframe()
         return self._tables(samples, annotations)
 
+    def instance_token(self, thing: int) -> str:
+        """Token under which a thing of ``scene`` is annotated."""
+        return self._token("instance", thing)
+
     def _generator(self, *purpose: object) -> np.random.Generator:
         return np.random.default_rng(int(token(self.settings.seed, "random", self.name, *purpose), 16))
 
@@ -88,14 +92,14 @@ class SceneRecorder:
         return token(self.settings.seed, self.name, *parts)
 
     def _seconds(self, time_us: int) -> float:
-        return (time_us - self._first_us) * 1e-6
+        return (time_us - self.first_us) * 1e-6
 
     def _file(self, channel: str, time_us: int, ending: str, *, is_key: bool) -> str:
         folder = "samples" if is_key else "sweeps"
         return f"{folder}/{channel}/simulated-{self.settings.seed:04d}-{self.name}__{channel}__{time_us}.{ending}"
 
     def _lidar(self, sweep: int, sample: str, *, is_key: bool) -> NDArray[np.float32]:
-        time_us = self._first_us + sweep * SWEEP_US
+        time_us = self.first_us + sweep * SWEEP_US
         points = take_sweep(self.scene, self._seconds(time_us), self._generator("sweep", sweep))
         name = self._file(LIDAR, time_us, "pcd.bin", is_key=is_key)
         (self.root / name).write_bytes(points.astype("<f4").tobytes())
@@ -103,7 +107,7 @@ class SceneRecorder:
         return points
 
     def _image(self, channel: str, keyframe: int, step: int, sample: str) -> View:
-        lidar_us = self._first_us + (OLDER_SWEEPS + keyframe * SWEEPS_PER_KEYFRAME) * SWEEP_US
+        lidar_us = self.first_us + (OLDER_SWEEPS + keyframe * SWEEPS_PER_KEYFRAME) * SWEEP_US
         time_us = lidar_us + MOUNTINGS[channel].offset_us + step * KEYFRAME_US // IMAGES_PER_KEYFRAME
         shift = self._generator("grain", channel, time_us).integers(0, 256, 2)
         view = take_image(
@@ -185,7 +189,7 @@ class SceneRecorder:
                 {
                     "token": self._token("annotation", sample, int(i)),
                     "sample_token": sample,
-                    "instance_token": self._token("instance", int(i)),
+                    "instance_token": self.instance_token(int(i)),
                     "visibility_token": visibility_token(int(seen.visible_px[i]), int(seen.covered_px[i])),
                     "attribute_tokens": [token(seed, "attribute", attribute)] if attribute else [],
                     "translation": centre[:3].tolist(),
@@ -212,7 +216,7 @@ class SceneRecorder:
         log = self._token("log")
         map_name = f"maps/{self._token('map')}.png"
         write_map(self.root / map_name, scene)
-        first_us = self._first_us + OLDER_SWEEPS * SWEEP_US
+        first_us = self.first_us + OLDER_SWEEPS * SWEEP_US
         sample_rows: list[Record] = [
             {"token": own, "timestamp": first_us + k * KEYFRAME_US, "scene_token": self._token("scene")}
             for k, own in enumerate(samples)
@@ -242,7 +246,7 @@ class SceneRecorder:
             "sample_data": [row for channel in MOUNTINGS for row in self._chains[channel]],
             "instance": [
                 {
-                    "token": self._token("instance", i),
+                    "token": self.instance_token(i),
                     "category_token": token(seed, "category", scene.things[i].category),
                     "nbr_annotations": len(chain),
                     "first_annotation_token": chain[0]["token"],

@@ -11,7 +11,7 @@ from fusionkd.simulation.settings import ClassMix
 from fusionkd.simulation.town import EAST_M, WEST_M, near_crossing
 
 PARKED_MIX: Final[dict[str, dict[str, float]]] = {
-    "flat": {"car": 0.21, "truck": 0.14, "bus": 0.17, "trailer": 0.28, "construction_vehicle": 0.20},
+    "flat": {"car": 0.20, "truck": 0.14, "bus": 0.17, "trailer": 0.31, "construction_vehicle": 0.18},
     "nuscenes": {"car": 0.84, "truck": 0.09, "bus": 0.01, "trailer": 0.04, "construction_vehicle": 0.02},
 }
 BAY_D_M: Final = STRIP_M / 2
@@ -28,13 +28,13 @@ def park_and_walk(generator: np.random.Generator, plan: GroundPlan, mix: ClassMi
 def _parking(generator: np.random.Generator, plan: GroundPlan, mix: ClassMix, side: int, crowd: Crowd) -> None:
     """The strip along one side: vehicles, gaps and road works."""
     occupied = float(generator.uniform(0.3, 0.65))
-    works = float(generator.uniform(0.12, 0.24)) if mix == "flat" else 0.05
+    works = float(generator.uniform(0.12, 0.24)) if mix == "flat" else 0.12
     x = WEST_M + float(generator.uniform(0, 8))
     d = side * (plan.lanes * LANE_M + BAY_D_M)
     while x < EAST_M:
         luck = generator.random()
         if luck < works:
-            x += _works(generator, plan, crowd, (x, d, side))
+            x += _works(generator, plan, mix, crowd, (x, d, side))
         elif luck < works + occupied:
             kind = draw_class(generator, PARKED_MIX[mix])
             thing = make_thing(generator, kind, parked=True)
@@ -49,7 +49,9 @@ def _parking(generator: np.random.Generator, plan: GroundPlan, mix: ClassMix, si
             x += float(generator.uniform(5, 12))
 
 
-def _works(generator: np.random.Generator, plan: GroundPlan, crowd: Crowd, at: tuple[float, float, int]) -> float:
+def _works(
+    generator: np.random.Generator, plan: GroundPlan, mix: ClassMix, crowd: Crowd, at: tuple[float, float, int]
+) -> float:
     """A works zone on the strip from x on: barriers along the lane, cones before and behind, perhaps an excavator."""
     x0, d, side = at
     length = float(generator.uniform(11, 20))
@@ -69,7 +71,7 @@ def _works(generator: np.random.Generator, plan: GroundPlan, crowd: Crowd, at: t
         if generator.random() < 0.5:
             out = edge + side * float(generator.uniform(0.0, 2.0))
             crowd.residents.append(Resident(make_thing(generator, "traffic_cone"), x, out, 0.0))
-    if generator.random() < 0.75:
+    if generator.random() < (0.75 if mix == "flat" else 0.2):
         thing = make_thing(generator, "construction_vehicle", parked=True)
         yaw = float(generator.choice([0.0, np.pi])) + float(generator.normal(0, 0.08))
         crowd.residents.append(Resident(thing, x0 + length / 2, d + side * 0.95, yaw))
@@ -83,16 +85,16 @@ def _works(generator: np.random.Generator, plan: GroundPlan, crowd: Crowd, at: t
 def _pavement(generator: np.random.Generator, plan: GroundPlan, mix: ClassMix, side: int, crowd: Crowd) -> None:
     """People alone and in groups, cycles left standing, single cones."""
     inner = plan.half_width_m
-    sparse = 1.0 if mix == "flat" else 0.7
+    groups, cycles = (0.36, 0.93) if mix == "flat" else (0.60, 0.72)
     x = WEST_M
     while x < EAST_M:
-        x += float(generator.gamma(2.0, 13.0 * sparse))
+        x += float(generator.gamma(2.0, 13.0))
         luck = generator.random()
-        if luck < 0.36 or (mix == "nuscenes" and luck < 0.8):
-            _group(generator, crowd, (x, side * (inner + float(generator.uniform(1.3, 3.0)))))
-        elif luck < 0.93:
+        if luck < groups:
+            _group(generator, crowd, (x, side * (inner + float(generator.uniform(2.2, 3.1)))))
+        elif luck < cycles:
             kind = "motorcycle" if generator.random() < 0.5 else "bicycle"
-            away = float(generator.uniform(0.6, 1.1))
+            away = float(generator.uniform(0.2, 0.6))
             yaw = side * (np.pi / 2 + float(generator.normal(0, 0.3))) * float(generator.choice([-1, 1]))
             for number in range(int(generator.integers(1, 4))):
                 if near_crossing(plan, x + number * 0.95, 0.5):

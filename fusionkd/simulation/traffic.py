@@ -20,6 +20,8 @@ HARDEST_MPS2: Final = 6.0
 GAP_M: Final = 2.0
 HEADWAY_S: Final = 1.2
 LOOK_AHEAD_M: Final = 40.0
+FREE_M: Final = 1e4
+"""The gap of a driver before whom nothing is."""
 
 GREEN_S: Final = 9.0
 CYCLE_S: Final = 18.0
@@ -152,17 +154,17 @@ class _Road:
         blocked &= (ahead > 0.5) & (ahead < LOOK_AHEAD_M) & ((same > -0.5) | (ahead < 7.0)) & ~np.eye(n, dtype=bool)
         # The end of a leader is its tail, of a crossing vehicle its flank.
         end = np.where(same > 0.5, self._tail[None], self._half_width[None])
-        free = np.where(blocked, ahead - self._nose[:, None] - end, LOOK_AHEAD_M)
+        free = np.where(blocked, ahead - self._nose[:, None] - end, FREE_M)
         leader = np.argmin(free, axis=1)
         gap = free[np.arange(n), leader]
         along = speed[leader] * same[np.arange(n), leader]
-        closing = np.where(gap < LOOK_AHEAD_M, speed - np.maximum(along, 0.0), 0.0)
+        closing = np.where(gap < FREE_M, speed - np.maximum(along, 0.0), 0.0)
         if len(walkers):
             off = walkers[None] - position[:, None]
             front = np.einsum("ijk,ik->ij", off, direction)
             beside = off[..., 1] * direction[:, None, 0] - off[..., 0] * direction[:, None, 1]
             near = (np.abs(beside) < self._half_width[:, None] + 1.2) & (front > self._nose[:, None]) & (front < 25.0)
-            person = np.where(near, front - self._nose[:, None] - 0.8, LOOK_AHEAD_M).min(axis=1)
+            person = np.where(near, front - self._nose[:, None] - 0.8, FREE_M).min(axis=1)
             closing = np.where(person < gap, speed, closing)
             gap = np.minimum(gap, person)
         return gap, closing
