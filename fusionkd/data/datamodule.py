@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,11 +17,13 @@ from fusionkd.data.image_cache import ImageCache
 from fusionkd.data.images import base_size_px
 from fusionkd.data.index import FrameRecord, NuScenesIndex
 from fusionkd.data.loading import FrameLoader, LoaderDataset, OnBadFrame, SkippedFrames, frame_loader
+from fusionkd.data.missing import simulate
 from fusionkd.data.sampling import EvaluationSampler, TrainingSampler
 from fusionkd.data.splits import default_split, scenes_of
 from fusionkd.data.views import PillarView, RasterView
 from fusionkd.errors import UserError
 from fusionkd.geometry import DETECTION_CLASSES, BevGrid
+from fusionkd.preprocess.warmup import compile_kernels
 
 DEFAULT_GRID = BevGrid()
 """+-51.2 m in cells of 0.8 m."""
@@ -64,7 +66,8 @@ class NuScenesDataModule(pl.LightningDataModule):
         num_workers: Loader processes; the batches don't depend on it.
         seed: Of the order and the augmentation.
         on_bad_frame: Whether a frame with a missing or malformed file stops the run or is skipped.
-        cache_images: Keep decoded, scaled images in a file beside the index.
+        cache_images_gb: Decoded, scaled images are kept in a file beside the index if all of them fit into
+            this size; 0 decodes them anew each time.
     """
 
     def __init__(
@@ -96,7 +99,7 @@ class NuScenesDataModule(pl.LightningDataModule):
         num_workers: int = 2,
         seed: int = 0,
         on_bad_frame: OnBadFrame = "raise",
-        cache_images: bool = True,
+        cache_images_gb: float = 4.0,
     ) -> None:
         super().__init__()
         self.root = Path(root)
@@ -105,6 +108,11 @@ class NuScenesDataModule(pl.LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.classes: tuple[str, ...] = DETECTION_CLASSES
+        if image_size_px[0] % depth_stride or image_size_px[1] % depth_stride:
+            raise UserError(
+                f"depth_stride {depth_stride} must divide the height and width of image_size_px, found "
+                f"{image_size_px[0]}x{image_size_px[1]}."
+            )
         self._if_missing = if_missing
         self._world = world or {}
         self._splits = {"train": train_split, "val": val_split, "test": test_split or val_split}
@@ -119,7 +127,7 @@ class NuScenesDataModule(pl.LightningDataModule):
         self._gt_paste = gt_paste
         self._class_balanced = class_balanced
         self._on_bad_frame = on_bad_frame
-        self._cache_images = cache_images
+        self._cache_images_gb = cache_images_gb
         views: Mapping[str, RasterView | PillarView] = lidar_views or default_views(self.grid)
         self.collator = Collator(views, depth_stride=depth_stride)
         self._index: NuScenesIndex | None = None
@@ -130,6 +138,8 @@ class NuScenesDataModule(pl.LightningDataModule):
         if self._if_missing == "simulate" and not (self.root / self.version / "sample_data.json").is_file():
             simulate(self.root, self.version, self._world)
         NuScenesIndex.load(self.root, self.version)
+        # Here, so that loader processes find the kernels compiled instead of each compiling them.
+        compile_kernels()
         if self._gt_paste is not None:
             self._paster(self.records("train"))
 
@@ -158,7 +168,7 @@ class NuScenesDataModule(pl.LightningDataModule):
         scenes = self.scenes(stage)
         if stage != "train":
             return self.index.records(scenes)
-        labelled = scenes if self._labelled_scenes is None else scenes_of(self.index, self._labelled_scenes)
+        labelled = scenes if self._labelled_scenes is None else self._named(self._labelled_scenes)
         unlabelled = self._unlabelled(scenes, labelled)
         records = self.index.records(labelled) + self.index.records(unlabelled, labelled=False)
         if self._sweep_stride is not None:
@@ -224,10 +234,16 @@ class NuScenesDataModule(pl.LightningDataModule):
 
     def _evaluation(self, stage: Literal["val", "test"]) -> FrameLoader:
         records = self.records(stage)
+        sampler = EvaluationSampler(len(records))
+        if len(records) < sampler.num_replicas:
+            raise UserError(
+                f"The {stage} split has {len(records)} frames for {sampler.num_replicas} processes, and each needs "
+                f"one at least. Use fewer devices or name more scenes."
+            )
         dataset = LoaderDataset(self.dataset(records), self.collator, skipped=self._skipped(stage, records))
         return frame_loader(
             dataset,
-            EvaluationSampler(len(records)),
+            sampler,
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             drop_last=False,
@@ -247,7 +263,10 @@ class NuScenesDataModule(pl.LightningDataModule):
         both = sorted(set(self._unlabelled_scenes) & set(labelled))
         if both:
             raise UserError(f"Scene {', '.join(both)} is named both as labelled and in unlabelled_scenes.")
-        return scenes_of(self.index, self._unlabelled_scenes)
+        return self._named(self._unlabelled_scenes)
+
+    def _named(self, scenes: list[str]) -> list[str]:
+        return scenes_of(self.index, scenes) if scenes else []
 
     def _paster(self, records: list[FrameRecord]) -> GtPaster | None:
         if self._gt_paste is None:
@@ -263,10 +282,12 @@ class NuScenesDataModule(pl.LightningDataModule):
         ]
 
     def _image_cache(self) -> ImageCache | None:
-        if not self._cache_images or len(self.index.images) == 0:
+        if len(self.index.images) == 0:
             return None
         height, width = self.index.images.size_px[0]
-        return ImageCache.beside(self.index, base_size_px((int(height), int(width)), self._image_size_px))
+        image_px = base_size_px((int(height), int(width)), self._image_size_px)
+        fits = ImageCache.size_gb(len(self.index.images), image_px) <= self._cache_images_gb
+        return ImageCache.beside(self.index, image_px) if fits else None
 
 
 def _report_bad_frame(record: FrameRecord, error: UserError) -> None:
@@ -276,32 +297,3 @@ def _report_bad_frame(record: FrameRecord, error: UserError) -> None:
 def default_views(grid: BevGrid) -> dict[str, RasterView | PillarView]:
     """``pillars`` for a teacher (0.4 m, all sweeps), ``raster`` for a student (the grid's cells, three sweeps)."""
     return {"pillars": PillarView(grid.with_cell(0.4)), "raster": RasterView(grid, max_age_s=0.12)}
-
-
-def simulate(root: Path, version: str, world: Mapping[str, int | bool | str]) -> None:
-    """Say in plain words that there is no nuScenes and write a simulated world in its place.
-
-    Args:
-        root: Folder to write.
-        version: nuScenes version that the tables shall bear.
-        world: Settings that differ from the default.
-
-    Raises:
-        UserError: If a setting is unknown or wrong, or the folder holds something else.
-    """
-    # Imported here because only a root without data needs the simulation.
-    from fusionkd.simulation import WorldSettings, write_world
-
-    known = {part.name for part in fields(WorldSettings)} - {"version"}
-    unknown = sorted(set(world) - known)
-    if unknown:
-        raise UserError(f"world has no setting {', '.join(unknown)}; its settings are {', '.join(sorted(known))}.")
-    settings = WorldSettings(**{**world, "version": version})  # type: ignore[arg-type]
-    print(
-        f"No nuScenes {version} was found at {root.resolve()}.\n"
-        f"A SIMULATED world is written there now, once; every figure made on it is one of a simulation. "
-        f"For real data see https://www.nuscenes.org/nuscenes#download.",
-        file=sys.stderr,
-        flush=True,
-    )
-    write_world(root, settings)

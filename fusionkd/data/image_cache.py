@@ -43,6 +43,11 @@ class ImageCache:
                 old.unlink(missing_ok=True)
         return cls(path, image_px)
 
+    @classmethod
+    def size_gb(cls, images: int, image_px: tuple[int, int]) -> float:
+        """Size of the file once it holds all images."""
+        return images * (cls._CHECKSUM_BYTES + image_px[0] * image_px[1] * 3) / 1e9
+
     def get(self, row: int) -> NDArray[np.uint8] | None:
         """The image of a row, (height, width, 3) uint8, or None where it isn't held."""
         slot = self._CHECKSUM_BYTES + self._pixels

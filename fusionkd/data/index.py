@@ -132,7 +132,8 @@ class NuScenesIndex:
         """
         records: list[FrameRecord] = []
         for scene in self._scene_rows(scenes):
-            rows = np.flatnonzero((self.sweeps.scene == scene) & ~self.sweeps.is_keyframe)
+            rows = self._sweeps_of_scene[scene]
+            rows = rows[~self.sweeps.is_keyframe[rows]]
             rows = rows[np.argsort(self.sweeps.timestamp_us[rows], kind="stable")][::stride]
             images = self._nearest_images(int(scene), self.sweeps.timestamp_us[rows])
             records += [self._between(int(row), tuple(near)) for row, near in zip(rows, images.tolist())]
@@ -184,6 +185,14 @@ class NuScenesIndex:
             np.ones(len(keep), np.float32),
         )
 
+    @cached_property
+    def _sweeps_of_scene(self) -> list[NDArray[np.int64]]:
+        return _rows_by(self.sweeps.scene, len(self.scene_names))
+
+    @cached_property
+    def _images_of_scene(self) -> list[NDArray[np.int64]]:
+        return _rows_by(self.images.scene, len(self.scene_names))
+
     def _scene_rows(self, scenes: Sequence[str]) -> NDArray[np.int64]:
         rows = {name: row for row, name in enumerate(self.scene_names)}
         unknown = sorted(set(scenes) - set(rows))
@@ -226,7 +235,8 @@ class NuScenesIndex:
         """Rows (T, 6) of a scene's images nearest in time, keyframes or not; -1 for a camera without any."""
         out = np.full((len(time_us), len(CAMERAS)), -1, dtype=np.int64)
         for camera in range(len(CAMERAS)):
-            rows = np.flatnonzero((self.images.scene == scene) & (self.images.camera == camera))
+            rows = self._images_of_scene[scene]
+            rows = rows[self.images.camera[rows] == camera]
             if len(rows) == 0:
                 continue
             rows = rows[np.argsort(self.images.timestamp_us[rows], kind="stable")]
@@ -237,3 +247,9 @@ class NuScenesIndex:
             nearer = np.abs(time_us - times[before]) <= np.abs(times[after] - time_us)
             out[:, camera] = rows[np.where(nearer, before, after)]
         return out
+
+
+def _rows_by(group: NDArray[np.int64], groups: int) -> list[NDArray[np.int64]]:
+    """The rows of each group, in order."""
+    order = np.argsort(group, kind="stable")
+    return np.split(order, np.searchsorted(group[order], np.arange(1, groups)))

@@ -71,7 +71,7 @@ def build_arrays(folder: Path) -> IndexArrays:
     images = Images(
         **shared.rows(image_rows),
         camera=channel[image_rows],
-        size_px=np.stack([data.numbers("height"), data.numbers("width")], axis=1)[image_rows].astype(np.int64),
+        size_px=_image_sizes(data, image_rows),
     )
     n = len(sample_table)
     samples = Samples(
@@ -157,9 +157,23 @@ def _scenes(folder: Path, table: Table) -> Scenes:
 
 def _previous(data: Table, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Row of the sweep before each sweep, -1 where a chain begins."""
-    tokens, previous = data.column("token"), data.column("prev")
+    tokens, before = data.column("token"), data.column("prev")
     place = {tokens[row]: i for i, row in enumerate(rows)}
-    return np.fromiter((place.get(previous[row], -1) for row in rows), dtype=np.int64, count=len(rows))
+    previous = np.fromiter((place.get(before[row], -1) for row in rows), dtype=np.int64, count=len(rows))
+    time_us = data.numbers("timestamp")[rows]
+    for row in rows[(previous >= 0) & (time_us[previous] >= time_us)]:
+        raise UserError(
+            f"Record {row} of table {data.path} is a LiDAR sweep that is no later than the one its prev names; "
+            f"timestamps must rise along a scene."
+        )
+    return previous
+
+
+def _image_sizes(data: Table, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    sizes = np.stack([data.numbers("height"), data.numbers("width")], axis=1)[rows].astype(np.int64)
+    for row in rows[np.any(sizes <= 0, axis=1)]:
+        raise UserError(f"Record {row} of table {data.path} is a camera image whose height or width isn't positive.")
+    return sizes
 
 
 def _keyframes(

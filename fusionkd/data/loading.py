@@ -48,8 +48,11 @@ class SkippedFrames:
         return int(self._count.sum())
 
 
-class LoaderDataset(Dataset[PreparedSample | None]):
+class LoaderDataset(Dataset[PreparedSample | UserError | None]):
     """Draws turned into prepared samples, in whichever process that happens.
+
+    A ``UserError`` is handed on as a value and raised by ``FrameLoader``: a worker that raises it
+    would bury its sentence in a traceback of its own.
 
     Args:
         frames: The frames.
@@ -77,14 +80,13 @@ class LoaderDataset(Dataset[PreparedSample | None]):
     def __len__(self) -> int:
         return len(self._frames)
 
-    def __getitem__(self, draw: Draw) -> PreparedSample | None:
-        """The sample of a draw; None where its frame can't be read and isn't replaced.
+    def __getitem__(self, draw: Draw) -> PreparedSample | UserError | None:
+        """The sample of a draw; None where its frame can't be read and is left out.
 
-        Raises:
-            UserError: If the frame can't be read and bad frames aren't skipped, or no frame can.
+        An error where it can't be read and bad frames aren't skipped, or no frame can be read.
         """
         records = self._frames.records
-        reason = ""
+        last = UserError("There are no frames.")
         for step in range(len(records)):
             item = (draw.item + step) % len(records)
             if records[item].labelled != records[draw.item].labelled:
@@ -93,17 +95,20 @@ class LoaderDataset(Dataset[PreparedSample | None]):
                 return self._prepare(draw._replace(item=item))
             except UserError as error:
                 if self._skipped is None:
-                    raise
-                reason = str(error)
+                    return error
+                last = error
                 consequence = "Another frame takes its place." if self._replace_bad else "It is left out."
-                self._skipped.add(item, reason, consequence=consequence)
+                self._skipped.add(item, str(error), consequence=consequence)
                 if not self._replace_bad:
                     return None
-        raise UserError(f"None of the frames of this kind can be read. The last one: {reason}")
+        return UserError(f"None of the frames of this kind can be read. The last one: {last}")
 
-    def collate(self, samples: Sequence[PreparedSample | None]) -> Batch | None:
-        """One batch of those samples that could be read; None where none could."""
-        good = [sample for sample in samples if sample is not None]
+    def collate(self, samples: Sequence[PreparedSample | UserError | None]) -> Batch | UserError | None:
+        """One batch of those samples that could be read, None where none could; or the first error."""
+        for sample in samples:
+            if isinstance(sample, UserError):
+                return sample
+        good = [sample for sample in samples if isinstance(sample, PreparedSample)]
         return self._collator.collate(good) if good else None
 
     def _prepare(self, draw: Draw) -> PreparedSample:
@@ -114,11 +119,28 @@ class LoaderDataset(Dataset[PreparedSample | None]):
 
 
 class FrameLoader(DataLoader[Any]):
-    """A DataLoader of ``Batch`` that leaves out batches of which no frame could be read."""
+    """A DataLoader of ``Batch`` that raises its workers' user errors and leaves out batches with no readable frame."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        """The batches."""
-        return (batch for batch in super().__iter__() if batch is not None)
+        """The batches.
+
+        Raises:
+            UserError: If a frame can't be read and bad frames aren't skipped, or no frame can be read.
+        """
+        return _readable(super().__iter__())
+
+
+def _readable(batches: Iterator[Batch | UserError | None]) -> Iterator[Batch]:
+    for batch in batches:
+        if isinstance(batch, UserError):
+            try:
+                raise batch
+            finally:
+                # What the error's own traceback refers to is freed by the garbage collector alone, which
+                # closes the workers' queues before the workers, and those then wait ten seconds in vain.
+                del batch, batches
+        if batch is not None:
+            yield batch
 
 
 def frame_loader(

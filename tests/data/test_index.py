@@ -204,12 +204,23 @@ def _edit(world: TinyWorld, table: str, change) -> None:
         ("calibrated_sensor", lambda r: r[1].update(camera_intrinsic=[]), r"CAM_FRONT.*3x3"),
         ("calibrated_sensor", lambda r: r[1].update(camera_intrinsic=[[1, 0], [0, 1]]), r"CAM_FRONT.*3x3"),
         ("sample_data", lambda r: r.__delitem__(0), r"no LIDAR_TOP keyframe"),
+        ("sample_data", lambda r: r[4].update(timestamp=0), r"Record 4 .*no later than the one its prev names"),
+        ("sample_data", lambda r: r[11].update(width=0), r"Record 11 .*height or width isn't positive"),
     ],
 )
 def test_a_malformed_table_is_named_with_its_record(tiny_world: TinyWorld, table: str, change, message: str) -> None:
     _edit(tiny_world, table, change)
     with pytest.raises(UserError, match=message):
         NuScenesIndex.load(tiny_world.root).records(["scene-0061"])
+
+
+def test_a_version_without_annotations_has_frames_without_boxes(tiny_world: TinyWorld) -> None:
+    for table in ("sample_annotation", "instance"):
+        tiny_world.tables[table] = []
+    tiny_world.write_tables()
+    index = NuScenesIndex.load(tiny_world.root)
+    assert len(index.records(index.scene_names)) == 6
+    assert len(index.annotations) == len(index.boxes(3)) == 0
 
 
 def test_missing_root_version_and_table_are_named(tiny_world: TinyWorld, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def _ranks(world_size: int, **options) -> list[TrainingSampler]:
     return [TrainingSampler(**options, rank=rank, world_size=world_size) for rank in range(world_size)]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(
     labelled=st.integers(1, 30),
     unlabelled=st.integers(0, 30),
@@ -58,7 +58,7 @@ def test_epochs_and_seeds_differ_and_repeat() -> None:
     assert len({tuple(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(
     labelled=st.integers(1, 20),
     unlabelled=st.integers(1, 40),
