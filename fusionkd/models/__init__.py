@@ -1,20 +1,23 @@
 """Camera, LiDAR and fused detectors on a BEV grid."""
 
 from fusionkd.models.backbone import BevBackbone
-from fusionkd.models.camera import CameraBranch, DepthBins, ImageEncoder
+from fusionkd.models.camera import CameraBranch, ImageEncoder
 from fusionkd.models.decode import Decoder
+from fusionkd.models.example import ExampleBatch, example_batch
 from fusionkd.models.fuser import GatedFuser, ModalityDropout, SingleModality
-from fusionkd.models.fusion import FusionModel, example_batch
+from fusionkd.models.fusion import FusionModel
 from fusionkd.models.head import NUSCENES_TASKS, CenterHead
-from fusionkd.models.lidar import PillarEncoder, RasterEncoder
-from fusionkd.models.losses import CenterLoss, LossWeights
+from fusionkd.models.lidar import LidarEncoder, PillarEncoder, RasterEncoder
+from fusionkd.models.losses import CenterLoss, LabelledBatch, LossWeights
 from fusionkd.models.nms import CircleNms, NoNms, RotatedNms, circle_nms, rotated_nms
 from fusionkd.models.storage import build_model, load_model, save_model
 from fusionkd.models.targets import CenterTargets, center_targets
-from fusionkd.models.values import FusionOutput, SensorBatch
+from fusionkd.models.values import REGRESSION_CHANNELS, FusionOutput, SensorBatch
+from fusionkd.models.view_transform import DepthBins
 
 __all__ = [
     "NUSCENES_TASKS",
+    "REGRESSION_CHANNELS",
     "BevBackbone",
     "CameraBranch",
     "CenterHead",
@@ -23,10 +26,13 @@ __all__ = [
     "CircleNms",
     "Decoder",
     "DepthBins",
+    "ExampleBatch",
     "FusionModel",
     "FusionOutput",
     "GatedFuser",
     "ImageEncoder",
+    "LabelledBatch",
+    "LidarEncoder",
     "LossWeights",
     "ModalityDropout",
     "NoNms",

@@ -1,44 +1,57 @@
 """The network between fuser and head."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fusionkd.models.layers import conv_bn_relu
+from fusionkd.models.layers import ResidualBlock, conv_bn_relu
 
 
 class BevBackbone(nn.Module):
-    """A small U-shaped network: context from coarser maps, detail from the finest.
+    """A small U-shaped residual network: context from coarse maps, detail from the input.
+
+    Each level halves the resolution of the one before; on the way back each coarser map is brought to the finer
+    one's width and added to it. With ``stride`` 2 the first level already works at half of the grid's resolution,
+    where a convolution costs a quarter.
 
     Args:
         in_channels: Of the fused BEV features.
-        channels: Width at full resolution; each coarser level is half as wide again.
-        levels: Halvings of the resolution.
-        depth: 3x3 convolutions per level after the first.
+        channels: Width of the first level and of the result.
+        levels: Number of levels.
+        depth: Residual blocks per level.
+        stride: Of the first level, 1 or 2.
+        growth: Factor from a level's width to the next one's.
     """
 
-    def __init__(self, in_channels: int, *, channels: int = 32, levels: int = 2, depth: int = 1) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        channels: int = 32,
+        levels: int = 3,
+        depth: int = 1,
+        stride: int = 1,
+        growth: float = 1.5,
+    ) -> None:
         super().__init__()
-        widths = [round(channels * 1.5**level) for level in range(levels + 1)]
-        self.down = nn.ModuleList()
-        self.up = nn.ModuleList()
-        for level, width in enumerate(widths):
-            parts = [*conv_bn_relu(in_channels, width, stride=1 if level == 0 else 2)]
-            for _ in range(depth):
-                parts += conv_bn_relu(width, width)
-            self.down.append(nn.Sequential(*parts))
-            in_channels = width
-        for coarse, fine in zip(widths[:0:-1], widths[-2::-1]):
-            self.up.append(nn.Sequential(*conv_bn_relu(coarse + fine, fine)))
+        widths = [8 * round(channels * growth**level / 8) for level in range(levels)]
+        before = [in_channels, *widths[:-1]]
+        strides = [stride] + [2] * (levels - 1)
+        self.down = nn.ModuleList(
+            nn.Sequential(*conv_bn_relu(narrow, width, stride=step), *(ResidualBlock(width) for _ in range(depth)))
+            for narrow, width, step in zip(before, widths, strides)
+        )
+        self.lateral = nn.Sequential(*conv_bn_relu(in_channels, channels, kernel=1))
+        self.up = nn.ModuleList(
+            nn.Sequential(*conv_bn_relu(width, fine, kernel=1)) for width, fine in zip(widths, [channels, *widths])
+        )
         self.out_channels = channels
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, rows, columns); the resolution stays."""
-        maps = []
+        maps = [self.lateral(x)]
         for layer in self.down:
             x = layer(x)
             maps.append(x)
-        for layer, skip in zip(self.up, maps[-2::-1]):
-            x = F.interpolate(x, size=skip.shape[-2:], mode="nearest")
-            x = layer(torch.cat([x, skip], dim=1))
+        for layer, finer in zip(reversed(self.up), maps[-2::-1]):
+            x = finer + F.interpolate(layer(x), size=finer.shape[-2:], mode="nearest")
         return x

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from fusionkd.errors import UserError
 from fusionkd.models.layers import conv_bn_relu
 
 
@@ -16,13 +17,14 @@ class GatedFuser(nn.Module):
     zero, so that its features can't matter.
 
     Args:
-        in_channels: Of each modality.
+        in_channels: Of each modality, camera first.
         channels: Of the result.
+        kernel: Side of the kernels that map each modality to the common width.
     """
 
-    def __init__(self, in_channels: Sequence[int], channels: int) -> None:
+    def __init__(self, in_channels: Sequence[int], channels: int, *, kernel: int = 1) -> None:
         super().__init__()
-        self.maps = nn.ModuleList(nn.Sequential(*conv_bn_relu(width, channels)) for width in in_channels)
+        self.maps = nn.ModuleList(nn.Sequential(*conv_bn_relu(width, channels, kernel=kernel)) for width in in_channels)
         self.gate = nn.Conv2d(channels * len(in_channels), len(in_channels), 3, padding=1)
         self.out_channels = channels
 
@@ -36,10 +38,11 @@ class GatedFuser(nn.Module):
         Returns:
             (B, channels, rows, columns); zero where no modality is present.
         """
-        mask = present.to(features[0].dtype)[:, :, None, None]  # (B, M, 1, 1)
-        mapped = [layer(x) * mask[:, m : m + 1] for m, (layer, x) in enumerate(zip(self.maps, features))]
-        logits = self.gate(torch.cat(mapped, dim=1))  # (B, M, rows, columns)
-        weight = (logits + (mask - 1) * 1e4).softmax(dim=1) * mask
+        there = present[:, :, None, None]  # (B, M, 1, 1)
+        mapped = [layer(x) * there[:, m : m + 1] for m, (layer, x) in enumerate(zip(self.maps, features))]
+        logits = self.gate(torch.cat(mapped, dim=1)).float()  # (B, M, rows, columns)
+        # A finite penalty: a softmax over nothing but minus infinities would be NaN.
+        weight = (logits.masked_fill(~there, -1e4).softmax(dim=1) * there).to(mapped[0].dtype)
         return torch.stack([x * weight[:, m : m + 1] for m, x in enumerate(mapped)]).sum(dim=0)
 
 
@@ -56,7 +59,7 @@ class SingleModality(nn.Module):
 
     def forward(self, features: Sequence[Tensor], present: Tensor) -> Tensor:
         """(B, in_channels, rows, columns)."""
-        return features[0] * present[:, :1, None, None].to(features[0].dtype)
+        return features[0] * present[:, :1, None, None]
 
 
 class ModalityDropout(nn.Module):
@@ -70,7 +73,7 @@ class ModalityDropout(nn.Module):
     def __init__(self, camera: float = 0.0, lidar: float = 0.0) -> None:
         super().__init__()
         if camera < 0 or lidar < 0 or camera + lidar > 1:
-            raise ValueError(
+            raise UserError(
                 f"ModalityDropout's probabilities must be 0 or more and at most 1 together, found {camera} and {lidar}."
             )
         self.camera = camera
@@ -78,9 +81,10 @@ class ModalityDropout(nn.Module):
 
     def forward(self, present: Tensor) -> Tensor:
         """``present`` (B, 2) of camera and LiDAR, with some set to False in training."""
-        if not self.training:
+        if not self.training or self.camera + self.lidar == 0:
             return present
         chance = torch.rand(len(present), device=present.device)
+        # What is alone is kept: a frame without any sensor teaches nothing.
         lost_camera = (chance < self.camera) & present[:, 1]
-        lost_lidar = (chance > 1 - self.lidar) & present[:, 0]
+        lost_lidar = (chance >= 1 - self.lidar) & present[:, 0]
         return present & ~torch.stack([lost_camera, lost_lidar], dim=1)

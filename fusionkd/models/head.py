@@ -7,9 +7,7 @@ from torch import Tensor, nn
 
 from fusionkd.errors import UserError
 from fusionkd.geometry import DETECTION_CLASSES
-
-_BRANCHES = {"reg": 2, "height": 1, "dim": 3, "rot": 2, "vel": 2}
-"""Regression branches and their channels, in the order of ``REGRESSION_CHANNELS``."""
+from fusionkd.models.values import REGRESSION_CHANNELS
 
 NUSCENES_TASKS: tuple[tuple[str, ...], ...] = (
     ("car",),
@@ -21,9 +19,15 @@ NUSCENES_TASKS: tuple[tuple[str, ...], ...] = (
 )
 """CenterPoint's six groups of classes that share a regression."""
 
+_BRANCHES = {"reg": 2, "height": 1, "dim": 3, "rot": 2, "vel": 2}
+"""Regression branches and their channels, in the order of ``REGRESSION_CHANNELS``."""
+
+_PRIOR_LOGIT = -2.19
+"""A tenth of all cells answers yes at the start, as in CenterNet (Zhou et al., 2019)."""
+
 
 class ConvModule(nn.Module):
-    """Convolution, batch normalisation, ReLU with the names that public checkpoints use."""
+    """Convolution, batch normalisation and ReLU under the names that public checkpoints use."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -35,17 +39,54 @@ class ConvModule(nn.Module):
         return torch.relu(self.bn(self.conv(x)))
 
 
+class SeparateTaskHead(nn.ModuleDict):
+    """Two 3x3 convolutions per branch, as public CenterPoint checkpoints have.
+
+    Args:
+        in_channels: Of the shared features.
+        width: Of each branch's first convolution.
+        branches: Names and channels of the branches, ``heatmap`` last.
+    """
+
+    def __init__(self, in_channels: int, *, width: int, branches: dict[str, int]) -> None:
+        super().__init__()
+        for name, channels in branches.items():
+            self[name] = nn.Sequential(ConvModule(in_channels, width), nn.Conv2d(width, channels, 3, padding=1))
+        nn.init.constant_(self["heatmap"][1].bias, _PRIOR_LOGIT)  # type: ignore[index, arg-type]
+
+    def forward(self, shared: Tensor) -> Tensor:
+        """All branches' channels, in order."""
+        return torch.cat([branch(shared) for branch in self.values()], dim=1)
+
+
+class LightTaskHead(nn.Conv2d):
+    """All branches by one 1x1 convolution.
+
+    Args:
+        in_channels: Of the shared features.
+        branches: Names and channels of the branches, ``heatmap`` last.
+    """
+
+    def __init__(self, in_channels: int, *, branches: dict[str, int]) -> None:
+        super().__init__(in_channels, sum(branches.values()), 1)
+        assert self.bias is not None
+        nn.init.zeros_(self.bias)
+        nn.init.constant_(self.bias[-branches["heatmap"] :], _PRIOR_LOGIT)
+
+
 class CenterHead(nn.Module):
     """Heatmaps of all classes and, per task, box regression maps.
 
     Args:
         in_channels: Of the BEV features.
-        tasks: Groups of classes that share one regression; together they name every class once, in
-            the order of the labels. None takes one group of all ten classes.
-        shared_channels: Width of the convolution that all branches share.
-        branch_channels: Width of each branch's own convolution; None for branches of one 1x1
-            convolution, which is far lighter.
+        tasks: Groups of classes that share one regression; together they name every detection class once.
+            None takes one group of all ten classes.
+        shared_channels: Width of the 3x3 convolution that all tasks share.
+        branch_channels: Width of each branch's own convolution; None for light tasks of one 1x1 convolution.
         heading_axis: Whether there is a branch for the heading's axis (sin 2 yaw, cos 2 yaw).
+
+    Raises:
+        UserError: If a class is unknown, missing or named twice.
     """
 
     def __init__(
@@ -54,46 +95,49 @@ class CenterHead(nn.Module):
         *,
         tasks: Sequence[Sequence[str]] | None = None,
         shared_channels: int = 64,
-        branch_channels: int | None = 64,
+        branch_channels: int | None = None,
         heading_axis: bool = True,
     ) -> None:
         super().__init__()
-        groups = [list(DETECTION_CLASSES)] if tasks is None else [list(task) for task in tasks]
-        self.classes = tuple(name for group in groups for name in group)
-        unknown = sorted(set(self.classes) - set(DETECTION_CLASSES))
-        if unknown or len(set(self.classes)) != len(self.classes):
-            raise UserError(
-                f"CenterHead.tasks must name each class once, of {', '.join(DETECTION_CLASSES)}; "
-                f"found {'unknown ' + ', '.join(unknown) if unknown else 'a class twice'}."
-            )
-        self.task_of_class = tuple(index for index, group in enumerate(groups) for _ in group)
-        self.shared_conv = ConvModule(in_channels, shared_channels)
-        branches = _BRANCHES | ({"axis": 2} if heading_axis else {})
-        self.task_heads = nn.ModuleList(
-            _task_head(shared_channels, branch_channels, branches | {"heatmap": len(group)}) for group in groups
-        )
+        groups = [list(task) for task in tasks] if tasks is not None else [list(DETECTION_CLASSES)]
+        _check_tasks(groups)
         self.heading_axis = heading_axis
+        self.classes = DETECTION_CLASSES
+        named = [name for group in groups for name in group]
+        self.order = [named.index(name) for name in self.classes]
+        """Channel of each class where tasks stand one after the other."""
+        self.task_of_class = tuple(next(t for t, g in enumerate(groups) if name in g) for name in self.classes)
+        self.shared_conv = ConvModule(in_channels, shared_channels)
+        heads: list[nn.Module] = []
+        for group in groups:
+            branches = _BRANCHES | ({"axis": 2} if heading_axis else {}) | {"heatmap": len(group)}
+            if branch_channels is None:
+                heads.append(LightTaskHead(shared_channels, branches=branches))
+            else:
+                heads.append(SeparateTaskHead(shared_channels, width=branch_channels, branches=branches))
+        self.task_heads = nn.ModuleList(heads)
 
     def forward(self, bev: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Heatmap logits (B, classes, ...), regression (B, tasks, 10, ...) and axis (B, tasks, 2, ...) or None."""
         shared = self.shared_conv(bev)
-        answers = [{name: branch(shared) for name, branch in head.items()} for head in self.task_heads]  # type: ignore[operator, union-attr]
-        heatmap = torch.cat([answer["heatmap"] for answer in answers], dim=1)
-        regression = torch.stack([torch.cat([answer[name] for name in _BRANCHES], dim=1) for answer in answers], dim=1)
-        axis = torch.stack([answer["axis"] for answer in answers], dim=1) if self.heading_axis else None
+        answers = [head(shared) for head in self.task_heads]
+        box = len(REGRESSION_CHANNELS)
+        first = box + 2 * self.heading_axis
+        heatmap = torch.cat([answer[:, first:] for answer in answers], dim=1)
+        if self.order != sorted(self.order):
+            heatmap = heatmap[:, self.order]
+        regression = torch.stack([answer[:, :box] for answer in answers], dim=1)  # (B, tasks, 10, rows, columns)
+        axis = torch.stack([answer[:, box:first] for answer in answers], dim=1) if self.heading_axis else None
         return heatmap, regression, axis
 
 
-def _task_head(in_channels: int, width: int | None, branches: dict[str, int]) -> nn.ModuleDict:
-    head = nn.ModuleDict()
-    for name, channels in branches.items():
-        if width is None:
-            last = nn.Conv2d(in_channels, channels, 1)
-            head[name] = nn.Sequential(last)
-        else:
-            last = nn.Conv2d(width, channels, 3, padding=1)
-            head[name] = nn.Sequential(ConvModule(in_channels, width), last)
-        if name == "heatmap":
-            # A tenth of all cells answers yes at the start, as in CenterNet (Zhou et al., 2019).
-            nn.init.constant_(last.bias, -2.19)  # type: ignore[arg-type]
-    return head
+def _check_tasks(groups: list[list[str]]) -> None:
+    named = [name for group in groups for name in group]
+    problems = {
+        "unknown": sorted(set(named) - set(DETECTION_CLASSES)),
+        "missing": [name for name in DETECTION_CLASSES if name not in named],
+        "named twice": sorted({name for name in named if named.count(name) > 1}),
+    }
+    found = "; ".join(f"{what}: {', '.join(names)}" for what, names in problems.items() if names)
+    if found:
+        raise UserError(f"CenterHead.tasks must name each of {', '.join(DETECTION_CLASSES)} once; {found}.")

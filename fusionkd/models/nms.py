@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import torch
+import torchvision
 from numpy.typing import NDArray
 
 from fusionkd.errors import UserError
@@ -11,28 +14,45 @@ from fusionkd.geometry import Boxes3D
 from fusionkd.geometry.iou import rotated_iou_bev
 
 DEFAULT_RADIUS_M = (2.0, 3.0, 3.0, 3.5, 3.5, 0.8, 0.9, 0.9, 0.4, 0.4)
-"""Circle radius per class of ``DETECTION_CLASSES``: about half of what two neighbours keep as distance."""
+"""Circle radius per class of ``DETECTION_CLASSES``: less than what two neighbours keep as distance."""
 
 
-def circle_nms(xy_m: NDArray[np.float32], score: NDArray[np.float32], *, radius_m: float) -> NDArray[np.int64]:
-    """Indices kept, best first: no better kept one has its centre within the radius, border included."""
+def circle_nms(xy_m: NDArray[Any], score: NDArray[Any], *, radius_m: float) -> NDArray[np.int64]:
+    """Indices kept, best first: no better kept one has its centre within the radius, border included.
+
+    mmdetection3d calls the SQUARED distance ``min_radius``: its 4 is a radius of 2 m here.
+
+    Args:
+        xy_m: (N, 2) centres.
+        score: (N,); equal scores keep their order.
+        radius_m: Radius of suppression.
+    """
     order = np.argsort(-score, kind="stable")
     points = xy_m[order].astype(np.float64)
     near = ((points[:, None] - points[None]) ** 2).sum(axis=-1) <= radius_m**2
     return order[_greedy(near)]
 
 
-def rotated_nms(boxes: NDArray[np.float32], score: NDArray[np.float32], *, iou: float) -> NDArray[np.int64]:
+def rotated_nms(boxes: NDArray[Any], score: NDArray[Any], *, iou: float) -> NDArray[np.int64]:
     """Indices kept, best first: no better kept one overlaps more than ``iou``.
 
     Args:
         boxes: (N, 5) x, y, l, w, yaw.
-        score: (N,).
+        score: (N,); equal scores keep their order.
         iou: Largest overlap from above that two kept boxes may have.
     """
     order = np.argsort(-score, kind="stable")
-    overlaps = rotated_iou_bev(boxes[order], boxes[order]) > iou
-    return order[_greedy(overlaps)]
+    return order[_greedy(_rotated_iou(boxes[order]) > iou)]
+
+
+def _rotated_iou(boxes: NDArray[Any]) -> NDArray[Any]:
+    """Overlaps (N, N) of boxes (N, 5), by torchvision's operator where this torchvision has it."""
+    if not hasattr(torch.ops.torchvision, "box_iou_rotated"):
+        return rotated_iou_bev(boxes, boxes)
+    image = torch.as_tensor(boxes, dtype=torch.float64).clone()
+    image[:, 4] = -torch.rad2deg(image[:, 4])  # its angles are degrees, clockwise where y points up
+    overlap: NDArray[Any] = torchvision.ops.box_iou(image, image, fmt="cxcywhr").numpy()
+    return overlap
 
 
 def _greedy(conflict: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -47,27 +67,34 @@ def _greedy(conflict: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class CircleNms:
-    """Circle NMS within each class (Yin et al., CVPR 2021).
+    """Circle NMS within each class, or within each task over all of its classes (Yin et al., CVPR 2021).
 
     Attributes:
-        radius_m: One radius per class.
+        radius_m: One radius per class, or per task.
+        per_task: Whether the classes of a task suppress each other.
     """
 
     radius_m: Sequence[float] = field(default=DEFAULT_RADIUS_M)
+    per_task: bool = False
 
-    def __call__(self, boxes: Boxes3D) -> NDArray[np.int64]:
-        """Indices kept.
+    def __call__(self, boxes: Boxes3D, task_of_class: Sequence[int]) -> NDArray[np.int64]:
+        """Indices kept, best first.
 
         Raises:
-            UserError: If a class has no radius.
+            UserError: If a class (or task) has no radius.
         """
-        kept = []
-        for label in np.unique(boxes.label):
-            if label >= len(self.radius_m):
-                raise UserError(f"CircleNms.radius_m has {len(self.radius_m)} radii, found a box of class {label}.")
-            rows = np.flatnonzero(boxes.label == label)
-            kept.append(rows[circle_nms(boxes.xyz_m[rows, :2], boxes.score[rows], radius_m=self.radius_m[label])])
-        return np.concatenate([np.zeros(0, np.int64), *kept])
+        group = np.asarray(task_of_class)[boxes.label] if self.per_task else boxes.label
+        if len(group) and group.max() >= len(self.radius_m):
+            kind = "task" if self.per_task else "class"
+            raise UserError(
+                f"CircleNms.radius_m has {len(self.radius_m)} radii, found a box of {kind} {group.max()}: give one "
+                f"radius per {kind}."
+            )
+        kept = [
+            rows[circle_nms(boxes.xyz_m[rows, :2], boxes.score[rows], radius_m=self.radius_m[number])]
+            for number, rows in _groups(group)
+        ]
+        return _best_first(kept, boxes.score)
 
 
 @dataclass(frozen=True)
@@ -80,20 +107,27 @@ class RotatedNms:
 
     iou: float = 0.2
 
-    def __call__(self, boxes: Boxes3D) -> NDArray[np.int64]:
-        """Indices kept."""
+    def __call__(self, boxes: Boxes3D, task_of_class: Sequence[int]) -> NDArray[np.int64]:
+        """Indices kept, best first."""
         flat = np.concatenate([boxes.xyz_m[:, :2], boxes.lwh_m[:, :2], boxes.yaw_rad[:, None]], axis=1)
-        kept = []
-        for label in np.unique(boxes.label):
-            rows = np.flatnonzero(boxes.label == label)
-            kept.append(rows[rotated_nms(flat[rows], boxes.score[rows], iou=self.iou)])
-        return np.concatenate([np.zeros(0, np.int64), *kept])
+        kept = [rows[rotated_nms(flat[rows], boxes.score[rows], iou=self.iou)] for _, rows in _groups(boxes.label)]
+        return _best_first(kept, boxes.score)
 
 
 @dataclass(frozen=True)
 class NoNms:
     """Keeps everything."""
 
-    def __call__(self, boxes: Boxes3D) -> NDArray[np.int64]:
-        """All indices."""
-        return np.arange(len(boxes))
+    def __call__(self, boxes: Boxes3D, task_of_class: Sequence[int]) -> NDArray[np.int64]:
+        """All indices, best first."""
+        return _best_first([np.arange(len(boxes))], boxes.score)
+
+
+def _groups(group: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:
+    return [(int(number), np.flatnonzero(group == number)) for number in np.unique(group)]
+
+
+def _best_first(parts: list[NDArray[np.int64]], score: NDArray[np.float32]) -> NDArray[np.int64]:
+    kept = np.concatenate([np.zeros(0, np.int64), *parts])
+    order: NDArray[np.int64] = kept[np.argsort(-score[kept], kind="stable")]
+    return order
