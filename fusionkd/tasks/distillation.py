@@ -108,7 +108,7 @@ class DistillationTask(SupervisedTask):
         # In eval mode and on one frame, so that no batch statistics and no random numbers are spent.
         with torch.no_grad():
             output = self.student(batch)
-            answers = self.faculty.outputs(batch)
+            answers = {name: teacher(batch) for name, teacher in self.faculty.teachers.items()}
         self.student.train(was_training)
         for name, term in self._terms():
             term.prepare(name, output, answers)

@@ -66,12 +66,12 @@ class Faculty:
             part = batch if len(missing) == len(batch) else select_frames(batch, missing)
             answer = self.teachers[name](part)
             self._forms.setdefault(name, _without_maps(answer))
-            for row, token in enumerate(part.token):
+            for place, token in enumerate(part.token):
                 maps = {key: getattr(answer, key) for key in _MAPS if key in self.needed[name]}
                 # Clones: a view would keep the whole batch's maps alive.
-                known[token] = {k: v[row].half().clone() for k, v in maps.items() if isinstance(v, Tensor)}
+                known[token] = {k: v[place].half().clone() for k, v in maps.items() if isinstance(v, Tensor)}
         stacked: dict[str, Any] = {
-            key: torch.stack([known[token][key] for token in batch.token]) for key in known[batch.token[0]]
+            key: torch.stack([known[token][key].float() for token in batch.token]) for key in known[batch.token[0]]
         }
         return replace(self._forms[name], **stacked)
 

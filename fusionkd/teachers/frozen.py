@@ -1,8 +1,6 @@
 """Trained models that no longer learn."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -95,10 +93,5 @@ def load_trained(checkpoint: str) -> tuple[FusionModel, Record]:
         return load_student(path), record_of(read_checkpoint(path))
     if path.suffix != ".safetensors":
         raise UserError(f"A trained model is a .safetensors or a .ckpt file (or zoo:NAME), found {path}.")
-    model, metadata = load_model(path)
-    return model, _record(metadata)
-
-
-def _record(metadata: Any) -> Record:
-    card = json.loads(metadata) if isinstance(metadata, str) else dict(metadata or {})
-    return Record(card.get("figures", {}), card.get("simulated"))
+    model, card = load_model(path)
+    return model, Record(card.get("figures", {}), card.get("simulated"))
