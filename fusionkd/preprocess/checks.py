@@ -5,6 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+MAX_METRES = 1e9
+"""Largest box coordinate: beyond it float64 loses the micrometre that the search of boxes relies on."""
+
 
 def checked_points(
     points: NDArray[Any], *, name: str, columns: int = 5, exact: bool = True, keep_float64: bool = False
@@ -37,10 +40,10 @@ def checked_points(
 
 
 def checked_boxes(boxes: NDArray[Any], *, name: str, columns: int, finite: int) -> NDArray[np.float64]:
-    """Boxes as contiguous float64 rows, of which the first ``finite`` columns are finite.
+    """Boxes as contiguous float64 rows, of which the first ``finite`` columns are usable numbers.
 
     Raises:
-        ValueError: If the shape is another, or a number that must be finite isn't.
+        ValueError: If the shape is another, or a number that must be finite and below ``MAX_METRES`` isn't.
     """
     array = np.asarray(boxes)
     if array.ndim != 2 or array.shape[1] != columns:
@@ -48,11 +51,12 @@ def checked_boxes(boxes: NDArray[Any], *, name: str, columns: int, finite: int) 
     if not np.issubdtype(array.dtype, np.number) or np.issubdtype(array.dtype, np.complexfloating):
         raise ValueError(f"{name} must hold real numbers, found {array.dtype}.")
     array = np.ascontiguousarray(array, dtype=np.float64)
-    bad = ~np.all(np.isfinite(array[:, :finite]), axis=1)
-    if bad.any():
-        row = int(np.argmax(bad))
+    fine = np.all(np.abs(array[:, :finite]) < MAX_METRES, axis=1)  # NaN is not below it either
+    if not fine.all():
+        row = int(np.argmin(fine))
         raise ValueError(
-            f"{name} must be finite in its first {finite} columns, found row {row}: {array[row].tolist()}."
+            f"{name} must be finite and below {MAX_METRES:g} in its first {finite} columns, "
+            f"found row {row}: {array[row].tolist()}."
         )
     return array
 

@@ -146,6 +146,13 @@ def test_a_box_without_size_holds_only_its_centre() -> None:
     np.testing.assert_array_equal(points_in_boxes(np.array([[10, 5, 1], [10, 5, 1.001]]), flat), [0, -1])
 
 
+def test_boxes_far_from_the_origin_and_from_each_other() -> None:
+    boxes = np.repeat(BOX, 3, axis=0)
+    boxes[:, 0] = [-9e8, 0, 9e8]
+    boxes[:, 3:6] = [[0, 0, 0], [4, 2, 1], [9e8, 1, 1]]
+    np.testing.assert_array_equal(points_in_boxes(boxes[:, :3], boxes), [0, 1, 2])
+
+
 def test_an_unknown_velocity_does_not_matter() -> None:
     unknown = BOX.copy()
     unknown[0, 7:] = np.nan
@@ -158,7 +165,11 @@ def test_an_unknown_velocity_does_not_matter() -> None:
         (BOX[:, :7], r"boxes must have shape \(boxes, 9 columns\), found \(1, 7\)"),
         (BOX[0], r"boxes must have shape \(boxes, 9 columns\), found \(9,\)"),
         (BOX.astype(str), "boxes must hold real numbers, found <U32"),
-        (np.where(np.arange(9) == 6, np.nan, BOX), "boxes must be finite in its first 7 columns, found row 0"),
+        (
+            np.where(np.arange(9) == 6, np.nan, BOX),
+            "boxes must be finite and below 1e.09 in its first 7 columns, found row 0",
+        ),
+        (BOX * 1e12, "boxes must be finite and below 1e.09 in its first 7 columns, found row 0"),
         (BOX * [1, 1, 1, -1, 1, 1, 1, 1, 1], "boxes must have sizes of 0 or more, found .* in row 0"),
     ],
 )
