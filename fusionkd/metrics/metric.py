@@ -57,7 +57,9 @@ class NuScenesDetection(Metric):
         settings: DetectionSettings = DETECTION_CVPR_2019,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        # Without torchmetrics' cache: a process that saw nothing new would answer from it, and the others would
+        # wait for its part for ever.
+        super().__init__(**{"compute_with_cache": False, **kwargs})
         if missing not in ("error", "empty", "ignore"):
             raise UserError(f'NuScenesDetection: missing must be "error", "empty" or "ignore", found {missing!r}.')
         self.truth = truth
@@ -92,9 +94,10 @@ class NuScenesDetection(Metric):
         limit = self.settings.max_boxes_per_sample
         records = [_best(global_records(b, pose), limit) for b, pose in zip(boxes, poses)]
         counts = [len(r) for r in records]
+        for token, of_sample in zip(tokens, records):
+            # Made for its checks: a box that isn't finite is named here, not at the end of the epoch.
+            Detections.from_records([token], np.array([0, len(of_sample)]), of_sample)
         joined = np.concatenate([np.empty(0, BOX_RECORD), *records])
-        # Made for its checks: a box that isn't finite is named here, not at the end of the epoch.
-        Detections.from_records(tokens, np.cumsum([0, *counts]), joined)
         # The states stay on the CPU, where they are needed: a whole split's boxes would only fill a GPU.
         self.seen.append(torch.tensor([rows, counts], dtype=torch.int64).T)
         self.packed.append(torch.from_numpy(joined.view(np.uint8).reshape(-1, BOX_RECORD.itemsize)))

@@ -22,6 +22,7 @@ MODALITIES: tuple[str, ...] = ("use_camera", "use_lidar", "use_radar", "use_map"
 """What a results file must say it used, each true or false."""
 
 _LABEL = {name: label for label, name in enumerate(DETECTION_CLASSES)}
+_LARGEST_INTEGER = 2**53  # beyond it a float is another number
 _LENGTHS = {"translation": 3, "size": 3, "rotation": 4, "velocity": 2}
 
 
@@ -155,7 +156,7 @@ def read_submission(path: str | Path, *, samples: Sequence[str] | None = None) -
         columns = _columns(boxes)
     except (KeyError, TypeError, ValueError):
         columns = None
-    if columns is None or not _fits(results, boxes, columns):
+    if columns is None or not _fits(results, columns):
         raise UserError(f"{path}: {_first_mistake(results)}")
     start = np.cumsum([0, *counts])
     return Submission(meta=content["meta"], detections=Detections(tokens=tuple(results), start=start, **columns))
@@ -193,10 +194,7 @@ def _check_samples(path: Path, results: dict[str, Any], samples: Sequence[str]) 
 
 def _columns(boxes: list[dict[str, Any]]) -> dict[str, NDArray[Any]]:
     """Columns of ``Detections`` from boxes that are well-formed; any exception or misfit says they are not."""
-    numbers = {
-        key: np.array([box[key] for box in boxes], dtype=np.float64).reshape(len(boxes), length)
-        for key, length in _LENGTHS.items()
-    }
+    numbers = {key: _numbers(boxes, key, length) for key, length in _LENGTHS.items()}
     axes = rotation_from_quaternion(numbers["rotation"])
     return {
         "xyz_m": numbers["translation"],
@@ -204,31 +202,37 @@ def _columns(boxes: list[dict[str, Any]]) -> dict[str, NDArray[Any]]:
         "yaw_rad": np.arctan2(axes[:, 1, 0], axes[:, 0, 0]),
         "velocity_mps": numbers["velocity"],
         "label": np.array([_LABEL[box["detection_name"]] for box in boxes], dtype=np.int64),
-        "score": np.array([box["detection_score"] for box in boxes], dtype=np.float64),
+        "score": _numbers(boxes, "detection_score", 1)[:, 0],
         "attribute": np.array([attribute_index(box["attribute_name"]) for box in boxes], dtype=np.int64),
     }
 
 
-def _fits(results: dict[str, list[Any]], boxes: list[dict[str, Any]], columns: dict[str, NDArray[Any]]) -> bool:
+def _numbers(boxes: list[dict[str, Any]], key: str, length: int) -> NDArray[np.float64]:
+    array = np.array([box[key] for box in boxes])
+    # Told to make floats, NumPy would make them of "1.5" and null too.
+    if len(boxes) and array.dtype.kind not in "fi":
+        raise TypeError(key)
+    return array.astype(np.float64).reshape(len(boxes), length)
+
+
+def _fits(results: dict[str, list[Any]], columns: dict[str, NDArray[Any]]) -> bool:
     return bool(
         np.all(np.isfinite(columns["xyz_m"]))
         and np.all(np.isfinite(columns["lwh_m"]) & (columns["lwh_m"] > 0))
         and not np.any(np.isinf(columns["velocity_mps"]))
         and np.all(np.isfinite(columns["score"]) & (columns["score"] >= 0))
         and all(box["sample_token"] == token for token, of_sample in results.items() for box in of_sample)
-        # A string of digits turns into a number in NumPy's hands, but not in the devkit's.
-        and not any(isinstance(box[key], str) for box in boxes for key in (*_LENGTHS, "detection_score"))
     )
 
 
 def _first_mistake(results: dict[str, list[Any]]) -> str:
     """What is wrong with the first malformed box, as a sentence."""
-    for token, boxes in results.items():
-        for number, box in enumerate(boxes):
-            mistake = _mistake(token, box)
-            if mistake:
-                return f"box {number} of sample {token} {mistake}."
-    raise AssertionError("a results file was found malformed, but none of its boxes is")
+    return next(
+        f"box {number} of sample {token} {mistake}."
+        for token, boxes in results.items()
+        for number, box in enumerate(boxes)
+        if (mistake := _mistake(token, box))
+    )
 
 
 def _mistake(token: str, box: Any) -> str | None:
@@ -244,7 +248,7 @@ def _mistake(token: str, box: Any) -> str | None:
             return f"has {key}={_short(box[key])}; expected {length} finite numbers"
     if not all(side > 0 for side in box["size"]):
         return f"has size={_short(box['size'])}; width, length and height must be positive"
-    if not any(box["rotation"]):
+    if math.hypot(*box["rotation"]) < 1e-6:
         return f"has rotation={_short(box['rotation'])}; expected a unit quaternion (w, x, y, z)"
     if box["detection_name"] not in DETECTION_CLASSES:
         return f"has detection_name={_short(box['detection_name'])}; expected one of {', '.join(DETECTION_CLASSES)}"
@@ -256,12 +260,14 @@ def _mistake(token: str, box: Any) -> str | None:
 
 
 def _are_numbers(values: Any, length: int, *, nan_allowed: bool = False) -> bool:
-    return (
-        isinstance(values, list)
-        and len(values) == length
-        and all(isinstance(value, int | float) for value in values)
-        and all(math.isfinite(value) or (nan_allowed and math.isnan(value)) for value in values)
-    )
+    if not isinstance(values, list) or len(values) != length:
+        return False
+    for value in values:
+        if not isinstance(value, int | float) or (isinstance(value, int) and abs(value) > _LARGEST_INTEGER):
+            return False
+        if not (math.isfinite(value) or (nan_allowed and math.isnan(value))):
+            return False
+    return True
 
 
 def _short(value: Any) -> str:

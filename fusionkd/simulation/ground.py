@@ -19,11 +19,10 @@ ZEBRA_NEAR_M: Final = 1.2
 ZEBRA_FAR_M: Final = 4.2
 STOP_LINE_M: Final = 5.2
 
-CROSSINGS: Final = 4
-PLAN_HEAD: Final = 4 + CROSSINGS
-BEND_FROM_M: Final = -250.0
-BEND_TO_M: Final = 500.0
-"""Where the kernels know the centre line; it goes on straight beyond."""
+PLAN_HEAD: Final = 4
+ROAD_FROM_M: Final = -250.0
+ROAD_TO_M: Final = 500.0
+"""Where the kernels know the main road; it goes on straight beyond."""
 
 ASPHALT: Final = 0
 MARKING: Final = 1
@@ -43,7 +42,7 @@ class GroundPlan:
         bend_amplitude_m: The main road's centre line is y = amplitude * sin(wave * x + phase).
         bend_wave: Radians per metre.
         bend_phase_rad: Phase.
-        crossings_m: x of the crossing roads' centre lines, ``CROSSINGS`` of them.
+        crossings_m: x of the crossing roads' centre lines.
         plaza: Whether blocks are paved rather than grown with grass.
         seed: Of the texture.
     """
@@ -72,31 +71,25 @@ class GroundPlan:
         return np.asarray(np.arctan(self.bend_amplitude_m * self.bend_wave * np.cos(phase)), dtype=np.float64)
 
     def as_array(self) -> NDArray[np.float64]:
-        """What the kernels read: ``PLAN_HEAD`` numbers, then the centre line's y at every metre."""
-        head = [
-            self.lanes,
-            self.half_width_m,
-            float(self.plaza),
-            float(self.seed),
-            *self.crossings_m,
-        ]
-        along = np.arange(BEND_FROM_M, BEND_TO_M + 1.0)
-        return np.concatenate([head, self.centre_y_m(along)])
+        """What the kernels read: ``PLAN_HEAD`` numbers, then per metre the centre line's y and the nearest crossing."""
+        along = np.arange(ROAD_FROM_M, ROAD_TO_M + 1.0)
+        crossings = np.array(self.crossings_m)
+        nearest = crossings[np.argmin(np.abs(along[:, None] + 0.5 - crossings), axis=1)]
+        table = np.stack([self.centre_y_m(along), nearest], axis=1)
+        head = [self.lanes, self.half_width_m, float(self.plaza), float(self.seed)]
+        return np.concatenate([head, table.ravel()])
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy", inline="always")
 def ground_kind(plan: Any, x: Any, y: Any) -> Any:
     """Kind of ground at a point of the scene's frame."""
-    along = min(max(x, BEND_FROM_M), BEND_TO_M - 1.0) - BEND_FROM_M
+    along = min(max(x, ROAD_FROM_M), ROAD_TO_M - 1.0) - ROAD_FROM_M
     row = int(along)
-    low = plan[PLAN_HEAD + row]
-    d = y - low - (along - row) * (plan[PLAN_HEAD + 1 + row] - low)
+    cell = PLAN_HEAD + 2 * row
+    d = y - plan[cell] - (along - row) * (plan[cell + 2] - plan[cell])
     side = abs(d)
     half = plan[1]
-    to_cross = x - plan[4]
-    for j in range(5, PLAN_HEAD):
-        if abs(x - plan[j]) < abs(to_cross):
-            to_cross = x - plan[j]
+    to_cross = x - plan[cell + 1]
     cross = abs(to_cross)
     if side < half and cross < CROSS_HALF_M:
         return ASPHALT
@@ -112,7 +105,7 @@ def ground_kind(plan: Any, x: Any, y: Any) -> Any:
     return PLAZA if plan[2] > 0.5 else GRASS
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy", inline="always")
 def _road_kind(x: Any, d: Any, side: Any, half: Any, before: Any, lanes_m: Any) -> Any:
     if ZEBRA_NEAR_M < before < ZEBRA_FAR_M and side < lanes_m:
         return MARKING if (d + 100.0) % 1.2 < 0.6 else ASPHALT
@@ -129,7 +122,7 @@ def _road_kind(x: Any, d: Any, side: Any, half: Any, before: Any, lanes_m: Any) 
     return ASPHALT
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy", inline="always")
 def _cross_kind(d: Any, to_cross: Any, cross: Any, before: Any) -> Any:
     if ZEBRA_NEAR_M < before < ZEBRA_FAR_M:
         return MARKING if (to_cross + 100.0) % 1.2 < 0.6 else ASPHALT

@@ -74,7 +74,7 @@ def _works(
     if generator.random() < (0.75 if mix == "flat" else 0.2):
         thing = make_thing(generator, "construction_vehicle", parked=True)
         yaw = float(generator.choice([0.0, np.pi])) + float(generator.normal(0, 0.08))
-        crowd.residents.append(Resident(thing, x0 + length / 2, d + side * 0.95, yaw))
+        crowd.residents.append(Resident(thing, x0 + length / 2, d + side * 0.6, yaw))
     if generator.random() < 0.4:
         person = make_thing(generator, "pedestrian", variant="worker")
         where = d + side * (BAY_D_M - 0.3)
@@ -91,17 +91,17 @@ def _pavement(generator: np.random.Generator, plan: GroundPlan, mix: ClassMix, s
         x += float(generator.gamma(2.0, 13.0))
         luck = generator.random()
         if luck < groups:
-            _group(generator, crowd, (x, side * (inner + float(generator.uniform(2.2, 3.1)))))
+            _group(generator, crowd, (x, side * (inner + float(generator.uniform(2.6, 3.3)))))
         elif luck < cycles:
             kind = "motorcycle" if generator.random() < 0.5 else "bicycle"
-            away = float(generator.uniform(0.2, 0.6))
+            away = float(generator.uniform(1.6, 1.9))
             yaw = side * (np.pi / 2 + float(generator.normal(0, 0.3))) * float(generator.choice([-1, 1]))
             for number in range(int(generator.integers(1, 4))):
                 if near_crossing(plan, x + number * 0.95, 0.5):
                     continue
                 own = yaw + float(generator.normal(0, 0.08))
                 thing = make_thing(generator, kind, parked=True)
-                crowd.residents.append(Resident(thing, x + number * 0.95, side * (inner + away + 0.4), own))
+                crowd.residents.append(Resident(thing, x + number * 0.95, side * (inner + away), own))
         else:
             thing = make_thing(generator, "traffic_cone")
             crowd.residents.append(Resident(thing, x, side * (inner + float(generator.uniform(-0.6, 1.0))), 0.0))

@@ -94,24 +94,26 @@ def _look_up(texture: Any, x: Any, y: Any) -> Any:
     return low * (1.0 - fy) + high * fy
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy", inline="always")
 def shade_sky(dx: Any, dy: Any, dz: Any, light: Any, texture: Any) -> Any:
     """Sky in a direction of the scene's frame."""
-    scale = 1.0 / np.sqrt(dx * dx + dy * dy + dz * dz)
-    up = max(dz * scale, 0.0)
+    length = np.sqrt(dx * dx + dy * dy + dz * dz)
+    # One division serves both the slope and the clouds' plane.
+    share = 1.0 / (length * (dz + 0.12 * length))
+    up = max(dz * (dz + 0.12 * length) * share, 0.0)
     mix = min(1.0, 1.8 * up)
     red = light[9] + (light[6] - light[9]) * mix
     green = light[10] + (light[7] - light[10]) * mix
     blue = light[11] + (light[8] - light[11]) * mix
     # Clouds on a plane high above; the tile is 14 of its units wide.
-    scale *= 18.0 / (up + 0.12)
+    scale = 18.0 * length * share
     cloud = _look_up(texture, dx * scale, dy * scale)
     cover = min(1.0, max(0.0, (cloud - 1.0 + light[12]) * 2.5)) * min(1.0, 6.0 * up)
     white = 0.45 * light[9] + 0.55 * min(1.0, light[4] + 0.35 * light[3]) * (0.8 + 0.2 * cloud)
     return red + (white - red) * cover, green + (white - green) * cover, blue + (white - blue) * cover
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy", inline="always")
 def shade_ground(plan: Any, origin: Any, dx: Any, dy: Any, t: Any, light: Any, texture: Any, shadow: Any) -> Any:
     """Ground that a ray meets at parameter t."""
     x, y = origin[0] + t * dx, origin[1] + t * dy
@@ -149,7 +151,7 @@ def shade_ground(plan: Any, origin: Any, dx: Any, dy: Any, t: Any, light: Any, t
     return red * level, green * level, blue * level
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy", inline="always")
 def _normal(solids: Any, i: Any, face: Any, x: Any, y: Any, z: Any) -> Any:
     """Unit normal, in the solid's axes, at a point of its surface; ``face`` of ``raster``."""
     if face == 4:
@@ -174,7 +176,7 @@ def _normal(solids: Any, i: Any, face: Any, x: Any, y: Any, z: Any) -> Any:
     return nx * scale, ny * scale, nz * scale
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy", inline="always")
 def shade_solid(
     solids: Any, i: Any, face: Any, colour: Any, finish: Any, origin: Any, dx: Any, dy: Any, dz: Any, t: Any, light: Any
 ) -> Any:
@@ -206,7 +208,7 @@ def shade_solid(
     return red * level, green * level, blue * level
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy", inline="always")
 def _facade(
     i: Any, x: Any, y: Any, z: Any, nx: Any, ny: Any, red: Any, green: Any, blue: Any, level: Any, light: Any
 ) -> Any:

@@ -89,9 +89,10 @@ def open_data(
     """
     if config is not None:
         given = {key: value for key, value in (("root", root), ("version", version)) if value is not None}
-        return _configured_data(config, given)
+        return _configured_data(config, {**given, "cache_images_gb": 0})
     grid = BevGrid() if model is None else model.grid
-    return NuScenesDataModule(root or "data/nuscenes", version or "v1.0-mini", grid=grid)
+    # One picture isn't worth a cache of all images.
+    return NuScenesDataModule(root or "data/nuscenes", version or "v1.0-mini", grid=grid, cache_images_gb=0)
 
 
 def config_beside(checkpoint: str) -> Path | None:
@@ -133,7 +134,7 @@ def _number(text: str, count: int, *, what: str) -> int:
     return int(text)
 
 
-def _configured_data(config: Path, given: Mapping[str, str]) -> NuScenesDataModule:
+def _configured_data(config: Path, given: Mapping[str, str | int]) -> NuScenesDataModule:
     settings = _data_settings(config)
     settings["init_args"] = {**settings.get("init_args", {}), **given}
     parser = ArgumentParser(exit_on_error=False)

@@ -303,7 +303,7 @@ def one_camera(shapes: list[tuple[Shape, float, float]]) -> View:
             np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]]),
             np.array([[160.0, 0, 160], [0, 160, 90], [0, 0, 1]]),
             (180, 320),
-            np.concatenate([[1, 6.5, 0, 1, 1e4, 1e4, 1e4, 1e4], np.zeros(751)]),
+            np.concatenate([[1, 6.5, 0, 1], np.tile([0.0, 1e4], 751)]),
             (0.0, 0.0, 1.0, 0.5, 0.5, 0.0, *[0.5] * 6, 0.0, 0.0, 0.0, 0.0, 1.0),
             np.zeros((256, 256), np.float32),
             np.zeros((256, 256), np.float32),
