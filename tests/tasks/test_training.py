@@ -7,6 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from fusionkd.distillation import (
     BoxResponse,
@@ -130,24 +131,28 @@ def test_resumed_run_equals_an_undisturbed_one(
     def callbacks() -> list[pl.Callback]:
         return [StudentAverage(0.8)] if average else []
 
-    class StopAt(pl.Callback):
-        """Saves after an epoch and stops, as a killed run would."""
+    class Killed(Exception):
+        pass
 
-        def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-            if trainer.global_step == 3:
-                trainer.save_checkpoint(tmp_path / "half.ckpt")
-                trainer.should_stop = True
+    class KillAt(pl.Callback):
+        def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
+            if trainer.global_step == 4:
+                raise Killed
+
+    keep = ModelCheckpoint(dirpath=tmp_path / "kept", every_n_train_steps=3, save_last=True)
 
     def run(name: str, extra: list[pl.Callback], resume: Path | None = None) -> dict[str, torch.Tensor]:
         pl.seed_everything(0, verbose=False)
         task = distil(trained)
-        trainer = make_trainer(tmp_path / name, steps=6, callbacks=callbacks() + extra, limit_val_batches=0)
+        options: dict[str, Any] = {"callbacks": callbacks() + extra, "limit_val_batches": 0}
+        trainer = make_trainer(tmp_path / name, steps=6, enable_checkpointing=bool(extra), **options)
         trainer.fit(task, make_data(tiny_nuscenes), ckpt_path=resume)
         return {key: value.clone() for key, value in task.state_dict().items()}
 
     whole = run("whole", [])
-    run("first", [StopAt()])
-    resumed = run("second", [], resume=tmp_path / "half.ckpt")
+    with pytest.raises(Killed):
+        run("first", [keep, KillAt()])
+    resumed = run("second", [], resume=tmp_path / "kept" / "last.ckpt")
     assert whole.keys() == resumed.keys()
     for name, value in whole.items():
         torch.testing.assert_close(resumed[name], value, rtol=0, atol=0, msg=name)
