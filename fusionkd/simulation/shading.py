@@ -98,9 +98,10 @@ def _look_up(texture: Any, x: Any, y: Any) -> Any:
 def shade_sky(dx: Any, dy: Any, dz: Any, light: Any, texture: Any) -> Any:
     """Sky in a direction of the scene's frame."""
     length = np.sqrt(dx * dx + dy * dy + dz * dz)
-    # One division serves both the slope and the clouds' plane.
-    share = 1.0 / (length * (dz + 0.12 * length))
-    up = max(dz * (dz + 0.12 * length) * share, 0.0)
+    flat = dz + 0.12 * length
+    # One division gives both 1 / length, for the slope, and 1 / flat, for the plane of the clouds.
+    share = 1.0 / (length * flat)
+    up = max(dz * flat * share, 0.0)
     mix = min(1.0, 1.8 * up)
     red = light[9] + (light[6] - light[9]) * mix
     green = light[10] + (light[7] - light[10]) * mix

@@ -9,11 +9,17 @@ from nuscenes import NuScenes
 from small_world import SETTINGS
 
 from fusionkd.simulation import write_world
+from fusionkd.simulation.compiled import forget_stale_kernels
 from fusionkd.simulation.recording import SceneRecorder
 from fusionkd.simulation.scene import Scene, build_scene
 from fusionkd.simulation.sensing import Film
 
 mpl.use("Agg")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kernels_of_these_sources() -> None:
+    forget_stale_kernels()
 
 
 @pytest.fixture(scope="session")
