@@ -20,7 +20,9 @@ def test_quality_focal_is_its_formula(logit: float, target: float, beta: float) 
     probability = 1 / (1 + np.exp(-logit))
     entropy = -(target * np.log(probability) + (1 - target) * np.log(1 - probability))
     wanted = abs(target - probability) ** beta * entropy
-    found = quality_focal(torch.tensor([logit]).double(), torch.tensor([target]).double(), beta=beta)
+    found = quality_focal(
+        torch.tensor([logit], dtype=torch.float64), torch.tensor([target], dtype=torch.float64), beta=beta
+    )
     assert float(found) == pytest.approx(wanted, rel=1e-6, abs=1e-9)
 
 
