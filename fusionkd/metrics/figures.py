@@ -37,7 +37,7 @@ class DetectionCurves:
         error = np.ones((len(DETECTION_CLASSES), len(TP_ERRORS)))
         for label, name in enumerate(DETECTION_CLASSES):
             reached = np.flatnonzero(self.confidence[label, s.tp_index])
-            if len(reached) and reached[-1] > first:
+            if len(reached) and reached[-1] >= first:
                 error[label] = self.error[label, :, first : reached[-1] + 1].mean(axis=1)
             for undefined in UNDEFINED_ERRORS.get(name, ()):
                 error[label, TP_ERRORS.index(undefined)] = np.nan
