@@ -3,6 +3,12 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No time limit per example, since the first one may compile a kernel; the same examples on every
+# run, so that a failure can be seen again.
+settings.register_profile("fusionkd", deadline=None, derandomize=True)
+settings.load_profile("fusionkd")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
