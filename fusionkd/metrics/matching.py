@@ -181,8 +181,7 @@ def _aligned_iou(a_lwh_m: NDArray[np.float64], b_lwh_m: NDArray[np.float64]) -> 
 @njit(cache=True, nogil=True)
 def _turn(a_rad: float, b_rad: float, period_rad: float) -> float:
     """Smallest angle between two headings that are equal up to a period, at least 0."""
-    turn = (a_rad - b_rad + period_rad / 2) % period_rad - period_rad / 2
-    return abs(turn - 2 * np.pi if turn > np.pi else turn)
+    return abs((a_rad - b_rad + period_rad / 2) % period_rad - period_rad / 2)
 
 
 @njit(cache=True, nogil=True)

@@ -263,7 +263,9 @@ def _are_numbers(values: Any, length: int, *, nan_allowed: bool = False) -> bool
     if not isinstance(values, list) or len(values) != length:
         return False
     for value in values:
-        if not isinstance(value, int | float) or (isinstance(value, int) and abs(value) > _LARGEST_INTEGER):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        if isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
             return False
         if not (math.isfinite(value) or (nan_allowed and math.isnan(value))):
             return False

@@ -1,12 +1,13 @@
 """Camera, LiDAR and fused detectors on a BEV grid."""
 
 from fusionkd.models.backbone import BevBackbone
-from fusionkd.models.camera import CameraBranch, ImageEncoder
+from fusionkd.models.camera import CameraBranch
 from fusionkd.models.decode import Decoder
 from fusionkd.models.example import ExampleBatch, example_batch
 from fusionkd.models.fuser import GatedFuser, ModalityDropout, SingleModality
 from fusionkd.models.fusion import FusionModel
 from fusionkd.models.head import NUSCENES_TASKS, CenterHead
+from fusionkd.models.image import ImageEncoder, PlainEncoder, TorchvisionEncoder
 from fusionkd.models.lidar import LidarEncoder, PillarEncoder, RasterEncoder
 from fusionkd.models.losses import CenterLoss, LabelledBatch, LossWeights
 from fusionkd.models.nms import CircleNms, NoNms, RotatedNms, circle_nms, rotated_nms
@@ -37,10 +38,12 @@ __all__ = [
     "ModalityDropout",
     "NoNms",
     "PillarEncoder",
+    "PlainEncoder",
     "RasterEncoder",
     "RotatedNms",
     "SensorBatch",
     "SingleModality",
+    "TorchvisionEncoder",
     "build_model",
     "center_targets",
     "circle_nms",

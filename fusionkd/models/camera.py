@@ -1,71 +1,13 @@
-"""Camera branch: a torchvision backbone, a light feature pyramid and the view transform."""
-
-from collections.abc import Sequence
+"""Camera branch: image encoder and view transform."""
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
-from torchvision.models.feature_extraction import create_feature_extractor
 
 from fusionkd.errors import UserError
 from fusionkd.geometry import BevGrid
-from fusionkd.models.layers import conv_bn_relu
+from fusionkd.models.image import ImageEncoder
 from fusionkd.models.view_transform import DepthBins, LiftSplat, frustum_cells
-
-
-class ImageEncoder(nn.Module):
-    """A torchvision backbone cut after some layers, and a light feature pyramid on top (Lin et al., CVPR 2017).
-
-    Args:
-        backbone: Name of a torchvision classification model, such as ``resnet18``.
-        layers: Names of the layers whose maps are used, from fine to coarse, such as ``layer2``.
-        channels: Width of the result, at the resolution of the first layer.
-        weights: A ``.pth`` file of the backbone's weights, or None to start from chance.
-
-    Raises:
-        UserError: If there is no such backbone, layer or file.
-    """
-
-    def __init__(
-        self,
-        backbone: str = "resnet18",
-        layers: Sequence[str] = ("layer2", "layer3"),
-        *,
-        channels: int = 64,
-        weights: str | None = None,
-    ) -> None:
-        super().__init__()
-        self.body = _cut_backbone(backbone, layers, weights=weights)
-        with torch.no_grad():
-            maps = list(self.body.eval()(torch.zeros(1, 3, 64, 64)).values())
-        self.body.train()
-        self.stride = 64 // maps[0].shape[-1]
-        self.out_channels = channels
-        self.lateral = nn.ModuleList(nn.Conv2d(x.shape[1], channels, 1) for x in maps)
-        self.smooth = nn.Sequential(*conv_bn_relu(channels, channels))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Features (M, channels, H / stride, W / stride) of images (M, 3, H, W)."""
-        maps = [layer(x) for layer, x in zip(self.lateral, self.body(images).values())]
-        top = maps[-1]
-        for finer in maps[-2::-1]:
-            top = finer + F.interpolate(top, size=finer.shape[-2:], mode="nearest")
-        return torch.as_tensor(self.smooth(top))
-
-
-def _cut_backbone(backbone: str, layers: Sequence[str], *, weights: str | None) -> nn.Module:
-    try:
-        network = torchvision.models.get_model(backbone, weights=None)
-        if weights is not None:
-            network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        cut: nn.Module = create_feature_extractor(network, {name: str(index) for index, name in enumerate(layers)})
-    except (ValueError, OSError, RuntimeError) as error:
-        raise UserError(
-            f"ImageEncoder can't be built from backbone {backbone!r}, layers {list(layers)} and weights {weights}: "
-            f"{error}"
-        ) from None
-    return cut
 
 
 class CameraBranch(nn.Module):

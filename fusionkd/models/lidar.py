@@ -81,7 +81,7 @@ class PillarFeatureNet(nn.Module):
         if len(slots) == 0:  # batch statistics of nothing don't exist
             return slots.new_zeros(0, self.linear.out_features)
         x = self.norm(self.linear(slots.flatten(0, 1)))  # (P * K, C)
-        return torch.relu(x.unflatten(0, slots.shape[:2]).amax(dim=1))  # (P, C)
+        return torch.relu(x.unflatten(0, slots.shape[:2]).max(dim=1).values)  # (P, C)
 
 
 def scatter_pillars(features: Tensor, coords: Tensor, *, batch_size: int, shape: tuple[int, int]) -> Tensor:

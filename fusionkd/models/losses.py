@@ -113,12 +113,11 @@ class CenterLoss(nn.Module):
         return {name: weights[name] * value for name, value in losses.items() if weights[name] != 0}
 
     def _heatmap(self, heatmap: Tensor, targets: CenterTargets, labelled: Tensor) -> dict[str, Tensor]:
-        logits = heatmap.float()
+        logits, target = heatmap[labelled].float(), targets.heatmap[labelled]
         objects = targets.mask.sum().clamp(min=1)
-        mask = labelled[:, None, None, None]
         return {
-            "heatmap": (gaussian_focal(logits, targets.heatmap) * mask).sum() / objects,
-            "heatmap_quality": (quality_focal(logits, targets.heatmap) * mask).sum() / objects,
+            "heatmap": gaussian_focal(logits, target).sum() / objects,
+            "heatmap_quality": quality_focal(logits, target).sum() / objects,
         }
 
     def _boxes(self, output: FusionOutput, targets: CenterTargets) -> dict[str, Tensor]:
@@ -169,10 +168,11 @@ def gaussian_focal(logits: Tensor, target: Tensor) -> Tensor:
         logits: Before the sigmoid.
         target: In [0, 1], exactly 1 at centres.
     """
-    probability = logits.sigmoid()
-    positive = F.softplus(-logits) * (1 - probability).square()
-    negative = F.softplus(logits) * probability.square() * (1 - target).square().square()
-    return torch.where(target >= 1, positive, negative)
+    # One softplus and one sigmoid serve both sides, as -log p = softplus(x) - x: maps are large, passes cost time.
+    negative_log, probability = F.softplus(logits), logits.sigmoid()
+    centre = target >= 1
+    wrong = torch.where(centre, 1 - probability, probability * (1 - target).square())
+    return (negative_log - logits * centre) * wrong.square()
 
 
 def quality_focal(logits: Tensor, target: Tensor) -> Tensor:
@@ -182,8 +182,7 @@ def quality_focal(logits: Tensor, target: Tensor) -> Tensor:
         logits: Before the sigmoid.
         target: Probability in [0, 1].
     """
-    cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    return (target - logits.sigmoid()).square() * cross_entropy
+    return (target - logits.sigmoid()).square() * (F.softplus(logits) - logits * target)
 
 
 def depth_loss(logits: Tensor, depth_m: Tensor, *, edges_m: tuple[float, ...]) -> Tensor:

@@ -1,6 +1,7 @@
 """Lightning tasks and what goes with them."""
 
 from fusionkd.tasks.averaging import StudentAverage
+from fusionkd.tasks.checkpointing import RunCheckpoint
 from fusionkd.tasks.distillation import DistillationTask
 from fusionkd.tasks.evaluation import check_teachers, evaluate_models
 from fusionkd.tasks.faculty import Faculty
@@ -19,6 +20,7 @@ __all__ = [
     "Faculty",
     "OneCycle",
     "ProgressBar",
+    "RunCheckpoint",
     "StudentAverage",
     "SupervisedTask",
     "Tracker",

@@ -45,8 +45,8 @@ class EndReport(pl.Callback):
 
     Args:
         control: Name of the recorded control in the zoo's ``control.json``; None leaves it out.
-        picture: Draws a validation frame with the student's boxes, called with a path, a frame and ``prediction=``;
-            ``fusionkd.visualize.save_bev_figure`` does. None draws nothing.
+        picture: Draws a validation frame with the student's boxes: ``fusionkd.visualize.save_bev_figure``, or a
+            function of the same arguments. None draws nothing.
     """
 
     def __init__(self, control: str | None = None, picture: Callable[..., object] | None = None) -> None:
@@ -91,7 +91,8 @@ class EndReport(pl.Callback):
         left = [str(student), str(folder / "report.json")]
         if self.picture is not None:
             frame, boxes = _predicted_frame(trainer, pl_module)
-            self.picture(folder / "scene.png", frame, prediction=boxes)
+            title = f"{frame.scene}, step {trainer.global_step}"
+            self.picture(folder / "scene.png", frame, predictions=boxes, title=title, simulated=simulated)
             left.append(str(folder / "scene.png"))
         console.print("Left behind: " + ", ".join(left), soft_wrap=True)
 

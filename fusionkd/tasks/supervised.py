@@ -56,6 +56,8 @@ class SupervisedTask(pl.LightningModule):
         """Figures of the last validation."""
         self.figures_step = -1
         """The step after which they were taken."""
+        self.last_predictions: dict[str, Boxes3D] = {}
+        """Boxes in the ego frame of the last validation or test, by sample token; this process's share."""
         # Checkpoints are checked by on_load_checkpoint, which names what is wrong.
         self.strict_loading = False
 
@@ -92,6 +94,10 @@ class SupervisedTask(pl.LightningModule):
         self.log_dict(logged, batch_size=len(batch))
         self.log("train/loss", total.detach(), prog_bar=True, batch_size=len(batch))
         return total
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the last validation's boxes."""
+        self.last_predictions = {}
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Judge the student on a batch."""
@@ -164,6 +170,7 @@ class SupervisedTask(pl.LightningModule):
     def _judge(self, split: str, batch: Batch) -> None:
         boxes = self.decoder(self(batch))
         self.metrics[split].update(batch.token, boxes, batch.global_from_ego)
+        self.last_predictions.update(zip(batch.token, boxes))
 
     def _log_figures(self, split: str, figures: Mapping[str, float]) -> None:
         # The metric has gathered all processes' boxes already: the figures are the same everywhere.

@@ -168,7 +168,7 @@ def random_world(
 
 def _random_box(rng: np.random.Generator, ego: NDArray[Any], names: list[str], step_m: float | None) -> dict[str, Any]:
     name = names[rng.integers(len(names))]
-    offset = rng.uniform(-32, 32, 3) * [1, 1, 0.1]
+    offset = rng.uniform(-40, 40, 3) * [1, 1, 0.1]
     yaw = rng.uniform(-np.pi, np.pi)
     return {
         "name": name,

@@ -73,6 +73,30 @@ def test_random_worlds_reach_what_they_are_for() -> None:
     assert changed == {"bicycle", "motorcycle"}
 
 
+def _one_sample(boxes: list[tuple[str, float, float]], found: int) -> World:
+    """Annotations of (class, x, y) seen from a car at the origin; the first ``found`` of them are detected."""
+    rest = {"size": [1.0, 2.0, 1.5], "rotation": [1.0, 0, 0, 0], "velocity": [1.0, 0.0], "attribute_name": ""}
+    notes = [{"name": n, "translation": [x, y, 0.5], "sample_token": "s", "num_pts": 1, **rest} for n, x, y in boxes]
+    results = [{**n, "detection_name": n["name"], "detection_score": 1 - i / 200} for i, n in enumerate(notes[:found])]
+    return World({"s": [0.0, 0.0, 0.0]}, notes, {"s": results})
+
+
+def test_boxes_at_exactly_the_class_range_do_not_count() -> None:
+    places = [("barrier", 18.0, 24.0), ("barrier", 0.0, 29.5), ("pedestrian", 24.0, 32.0), ("pedestrian", 0.0, 39.5)]
+    world = _one_sample([*places, ("car", 30.0, 40.0), ("car", -30.0, 39.5)], found=6)
+    curves = detection_curves(world.truth(), world.results())
+    assert_same(curves, *devkit(world))
+    assert curves.positives.sum() == 3
+
+
+@pytest.mark.parametrize("found", [9, 10, 11, 12, 99, 100])
+def test_recalls_around_the_first_that_counts(found: int) -> None:
+    world = _one_sample([("car", i % 10 * 4.0 - 18, i // 10 * 4.0 - 18) for i in range(100)], found=found)
+    curves = detection_curves(world.truth(), world.results())
+    assert_same(curves, *devkit(world))
+    assert (curves.figures().tp_error[0, 0] == 0) == (found > 10)
+
+
 def test_settings_are_the_devkits() -> None:
     theirs = config_factory("detection_cvpr_2019")
     ours = DETECTION_CVPR_2019

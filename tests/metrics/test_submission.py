@@ -212,6 +212,14 @@ def test_well_formed_file_is_read(tmp_path: Path, well_formed: dict[str, Any]) -
     assert isinstance(read_submission(path, samples=["sample-0", "sample-1"]).detections, Detections)
 
 
+def test_true_is_no_number(tmp_path: Path, well_formed: dict[str, Any]) -> None:
+    path = tmp_path / "results.json"
+    box = {**well_formed["results"]["sample-1"][0], "size": [True, True, True]}
+    path.write_text(json.dumps({"meta": {}, "results": {"sample-1": [box]}}))
+    with pytest.raises(UserError, match=r"has size=\[True, True, True\]; expected 3 finite numbers"):
+        read_submission(path)
+
+
 def test_missing_and_cut_off_files_are_named(tmp_path: Path, well_formed: dict[str, Any]) -> None:
     path = tmp_path / "results.json"
     with pytest.raises(UserError, match=r"no results file .*results\.json"):

@@ -99,7 +99,7 @@ def test_without_a_display_no_window_is_tried(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("sys.platform", "linux")
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(UserError, match="--save scene.png"):
+    with pytest.raises(UserError, match=r"--save scene.png"):
         show_scene(_scene())
     monkeypatch.setenv("DISPLAY", ":0")
     require_display()
