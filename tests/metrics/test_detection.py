@@ -21,7 +21,7 @@ from fusionkd.metrics import (
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
     samples=st.integers(1, 4),
@@ -61,7 +61,7 @@ def test_random_worlds_reach_what_they_are_for() -> None:
     # The comparison above would be worth little if its worlds had no matches, racks or unknown velocities.
     world = random_world(3, samples=30, annotations=30, detections=60, step_m=0.5)
     figures = evaluate(world.truth(), world.results())
-    assert 0.05 < figures.mean_ap < 0.9
+    assert 0.03 < figures.mean_ap < 0.9
     assert np.all(figures.positives > 0)
     truth = world.truth()
     assert len(truth.rack_sample) > 5
