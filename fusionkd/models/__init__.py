@@ -7,7 +7,7 @@ from fusionkd.models.example import ExampleBatch, example_batch
 from fusionkd.models.fuser import GatedFuser, ModalityDropout, SingleModality
 from fusionkd.models.fusion import FusionModel
 from fusionkd.models.head import NUSCENES_TASKS, CenterHead
-from fusionkd.models.image import ImageEncoder, PlainEncoder, TorchvisionEncoder
+from fusionkd.models.image import ImageEncoder, PlainEncoder, PyramidEncoder
 from fusionkd.models.lidar import LidarEncoder, PillarEncoder, RasterEncoder
 from fusionkd.models.losses import CenterLoss, LabelledBatch, LossWeights
 from fusionkd.models.nms import CircleNms, NoNms, RotatedNms, circle_nms, rotated_nms
@@ -39,11 +39,11 @@ __all__ = [
     "NoNms",
     "PillarEncoder",
     "PlainEncoder",
+    "PyramidEncoder",
     "RasterEncoder",
     "RotatedNms",
     "SensorBatch",
     "SingleModality",
-    "TorchvisionEncoder",
     "build_model",
     "center_targets",
     "circle_nms",

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from fusionkd.errors import UserError
 from fusionkd.geometry import BevGrid
-from fusionkd.models.image import ImageEncoder
+from fusionkd.models.image import PyramidEncoder
 from fusionkd.models.view_transform import DepthBins, LiftSplat, frustum_cells
 
 
@@ -22,7 +22,7 @@ class CameraBranch(nn.Module):
 
     def __init__(
         self,
-        encoder: ImageEncoder,
+        encoder: PyramidEncoder,
         *,
         channels: int = 64,
         depth: DepthBins | None = None,

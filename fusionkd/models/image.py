@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from fusionkd.errors import UserError
 from fusionkd.models.layers import ResidualBlock, conv_bn_relu
 
 
-class ImageEncoder(nn.Module):
+class PyramidEncoder(nn.Module):
     """Image features at one resolution: a body's maps joined by a light feature pyramid (Lin et al., CVPR 2017).
 
     Args:
@@ -50,7 +51,7 @@ class ImageEncoder(nn.Module):
         return maps
 
 
-class TorchvisionEncoder(ImageEncoder):
+class ImageEncoder(PyramidEncoder):
     """A torchvision classification network, cut after some of its layers.
 
     Args:
@@ -78,13 +79,13 @@ class TorchvisionEncoder(ImageEncoder):
             body = create_feature_extractor(network, {name: str(index) for index, name in enumerate(layers)})
         except (ValueError, OSError, RuntimeError) as error:
             raise UserError(
-                f"TorchvisionEncoder can't be built from backbone {backbone!r}, layers {list(layers)} and weights "
+                f"ImageEncoder can't be built from backbone {backbone!r}, layers {list(layers)} and weights "
                 f"{weights}: {error}"
             ) from None
         super().__init__(body, channels)
 
 
-class PlainEncoder(ImageEncoder):
+class PlainEncoder(PyramidEncoder):
     """A small network of plain convolutions, faster on a CPU than any with depthwise ones.
 
     Args:
