@@ -91,7 +91,7 @@ def test_a_missing_system_library_is_named_with_its_package(monkeypatch: pytest.
 
 def test_a_missing_open3d_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "open3d", None)
-    with pytest.raises(UserError, match='pip install "open3d>=0.20'):
+    with pytest.raises(UserError, match=r'pip install "open3d>=0\.20'):
         render(_scene(), size_px=SIZE_PX)
 
 
