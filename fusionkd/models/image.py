@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
