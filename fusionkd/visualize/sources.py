@@ -157,4 +157,4 @@ def _data_settings(config: Path) -> dict[str, Any]:
     settings = content.get("data") if isinstance(content, dict) else None
     if not isinstance(settings, dict) or not isinstance(settings.get("init_args", {}), dict):
         raise UserError(f"{config} has no part 'data' with init_args; give the config.yaml of a training run.")
-    return dict(settings)
+    return {"class_path": "fusionkd.data.NuScenesDataModule", **settings}

@@ -42,43 +42,46 @@ class WandbPictures(pl.Callback):
         # Imported here because only a run that is tracked needs it.
         import wandb
 
-        scene = self._scene(trainer, pl_module)
-        figure = bev_figure(scene)
-        content = {
-            "pictures/bev": wandb.Image(figure, caption=scene.title),
-            "pictures/scene": wandb.Object3D(point_scene(scene), caption=scene.title),
-            "trainer/global_step": trainer.global_step,
-        }
+        content: dict[str, Any] = {"trainer/global_step": trainer.global_step}
         rows = class_rows({name: float(value) for name, value in trainer.callback_metrics.items()})
         if rows:
             content["val/classes"] = wandb.Table(columns=["class", "AP", *TP_ERRORS], data=rows)
+        scene = self._scene(trainer, pl_module)
+        if scene is not None:
+            content["pictures/bev"] = wandb.Image(bev_figure(scene), caption=scene.title)
+            content["pictures/scene"] = wandb.Object3D(point_scene(scene), caption=scene.title)
         for logger in loggers:
             logger.experiment.log(content)
 
-    def _scene(self, trainer: pl.Trainer, task: pl.LightningModule) -> Scene:
+    def _scene(self, trainer: pl.Trainer, task: pl.LightningModule) -> Scene | None:
         predictions: dict[str, Boxes3D] = getattr(task, "last_predictions", {})
-        if self.token is None and predictions:
-            tokens = list(predictions)
-            self.token = tokens[len(tokens) // 2]
-        if self.token not in predictions:
-            raise UserError(
-                f"WandbPictures has no predictions to draw: the task keeps {len(predictions)} frames in "
-                f"last_predictions"
-                + (f", and {self.token!r} is not one of them." if self.token else ".")
-                + " Give a sample token of the validation split."
-            )
-        assert self.token is not None
+        token = self._token(predictions)
+        if token is None:
+            return None
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if self._frame is None:
-            self._frame = data.frame(self.token)
-        assert self._frame is not None
+        if self._frame is None or self._frame.token != token:
+            self._frame = data.frame(token)
         return scene_from_frame(
             self._frame,
-            predictions[self.token],
+            predictions[token],
             title=f"{self._frame.scene}, step {trainer.global_step}",
             simulated=bool(data.is_simulated),
             score_threshold=self.score_threshold,
         )
+
+    def _token(self, predictions: dict[str, Boxes3D]) -> str | None:
+        if self.token is not None:
+            if self.token not in predictions:
+                raise UserError(
+                    f"WandbPictures: {self.token!r} is not among the {len(predictions)} frames of this validation. "
+                    f"Give the sample token of a validation frame, or none."
+                )
+            return self.token
+        # The same frame as last time, so that progress shows.
+        if self._frame is not None and self._frame.token in predictions:
+            return self._frame.token
+        tokens = list(predictions)
+        return tokens[len(tokens) // 2] if tokens else None
 
 
 def point_scene(scene: Scene) -> dict[str, Any]:

@@ -38,7 +38,8 @@ def results(picture_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         array = index.boxes(row, min_points=1).to_array()
         invented = np.array([[15, -15, 1.7, 11, 2.9, 3.4, 1.0, 0, 0]])
         label = np.append(index.boxes(row, min_points=1).label, 3)
-        array = np.concatenate([array + [0.4, 0.2, 0, 0, 0, 0, 0, 0, 0], invented])
+        array[:, :2] += (0.4, 0.2)
+        array = np.concatenate([array, invented])
         found.append(Boxes3D.from_array(array, label, np.full(len(label), 0.8)))
     poses = np.stack([index.global_from_ego(row) for row in range(len(tokens))])
     path = tmp_path_factory.mktemp("results") / "results.json"
@@ -171,7 +172,7 @@ def test_no_display_and_nothing_to_write(picture_root: Path, monkeypatch: pytest
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     # Said at once, before anything is loaded.
-    with pytest.raises(UserError, match="no display.*--save scene.png"):
+    with pytest.raises(UserError, match=r"no display.*--save scene.png"):
         _run(picture_root / "nothing")
 
 
@@ -202,7 +203,7 @@ def test_other_mistakes_are_named(
     [
         ("data: [", "can't be read as YAML"),
         ("trainer: {}", "has no part 'data'"),
-        ("data: {init_args: {grid: {cell: 3}}}", "data settings in .* can't be used"),
+        ("data: {init_args: {grid: {cell: 3.2}}}", "data settings in .* can't be used"),
         ("data: {class_path: fusionkd.data.NuScenesDataModule, init_args: {batch: 3}}", "can't be used"),
     ],
 )
