@@ -155,9 +155,18 @@ class NuScenesDetection(Metric):
     def _sync_dist(self, dist_sync_fn: Callable[..., Any] = gather_all_tensors, process_group: Any = None) -> None:
         # A process that saw nothing must bring empty tensors of the right type and width: torchmetrics would
         # send one-dimensional floats for its empty list, and the gathering of the others would break or hang.
+        device = _gathering_device(self.device, process_group or self.process_group)
         for name, nothing in _NOTHING.items():
-            setattr(self, name, [_joined(getattr(self, name), nothing).to(self.device)])
+            setattr(self, name, [_joined(getattr(self, name), nothing).to(device)])
         super()._sync_dist(dist_sync_fn, process_group)
+
+
+def _gathering_device(own: torch.device, process_group: Any) -> torch.device:
+    """Where tensors must lie to be gathered: NCCL takes none from the CPU, where a metric in a plain dict stays."""
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if own.type == "cpu" and distributed and torch.distributed.get_backend(process_group) == "nccl":
+        return torch.device("cuda", torch.cuda.current_device())
+    return own
 
 
 def _joined(state: list[Tensor] | Tensor, nothing: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ from test_metric import ego_world, feed
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from fusionkd.metrics.metric import _gathering_device
+
 SAMPLES = 7
 Figures = dict[str, float]
 
@@ -86,6 +88,17 @@ def test_equal_to_one_process_bit_for_bit(shards: list[list[int]], expected: Fig
         assert_identical(told["figures"], expected)
         assert told["tokens"] == list(results.tokens)
         assert told["x_m"] == results.xyz_m[:, 0].tolist()
+
+
+def test_nccl_gathers_on_the_gpu_wherever_the_metric_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda", 3)
+    assert _gathering_device(cpu, None) == cpu
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    for backend, expected in (("gloo", cpu), ("nccl", gpu)):
+        monkeypatch.setattr(dist, "get_backend", lambda group, backend=backend: backend)
+        assert _gathering_device(cpu, None) == expected
+        assert _gathering_device(gpu, None) == gpu
 
 
 class _Judge(LightningModule):
