@@ -1,5 +1,6 @@
 """Beside the lanes: parked vehicles, road works, people and cycles."""
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -17,12 +18,52 @@ PARKED_MIX: Final[dict[str, dict[str, float]]] = {
 BAY_D_M: Final = STRIP_M / 2
 
 
+@dataclass(frozen=True)
+class Kerb:
+    """The edge between a carriageway and its pavement.
+
+    Attributes:
+        start_m: x and d where it begins.
+        along: Unit vector along the road.
+        out: Unit vector from the carriageway to the houses.
+        length_m: Length.
+    """
+
+    start_m: tuple[float, float]
+    along: tuple[float, float]
+    out: tuple[float, float]
+    length_m: float
+
+    def place(self, along_m: float, out_m: float) -> tuple[float, float]:
+        """X and d of a point beside the kerb."""
+        x, d = self.start_m
+        return (
+            x + along_m * self.along[0] + out_m * self.out[0],
+            d + along_m * self.along[1] + out_m * self.out[1],
+        )
+
+    def yaw_out_rad(self) -> float:
+        """Heading towards the houses."""
+        return float(np.arctan2(self.out[1], self.out[0]))
+
+
 def park_and_walk(generator: np.random.Generator, plan: GroundPlan, mix: ClassMix, crowd: Crowd) -> None:
-    """Fill both sides of the main road and its zebra crossings."""
+    """Fill both sides of all roads and the zebra crossings of the main road."""
     for side in (-1, 1):
         _parking(generator, plan, mix, side, crowd)
-        _pavement(generator, plan, mix, side, crowd)
+        kerb = Kerb((WEST_M, side * plan.half_width_m), (1.0, 0.0), (0.0, float(side)), EAST_M - WEST_M)
+        _pavement(generator, plan, mix, crowd, kerb)
     _zebra_people(generator, plan, crowd)
+    for crossing in plan.crossings_m:
+        for across in (-1, 1):
+            for side in (-1, 1):
+                start = (crossing + across * CROSS_HALF_M, side * (plan.half_width_m + 8.0))
+                kerb = Kerb(start, (0.0, float(side)), (float(across), 0.0), 95.0)
+                # Not both: the pavement has no room for it.
+                if generator.random() < 0.5:
+                    _pavement(generator, plan, mix, crowd, kerb)
+                else:
+                    _pavement_parking(generator, mix, crowd, kerb)
 
 
 def _parking(generator: np.random.Generator, plan: GroundPlan, mix: ClassMix, side: int, crowd: Crowd) -> None:
@@ -82,46 +123,67 @@ def _works(
     return length + 1.0
 
 
-def _pavement(generator: np.random.Generator, plan: GroundPlan, mix: ClassMix, side: int, crowd: Crowd) -> None:
+def _pavement(generator: np.random.Generator, plan: GroundPlan, mix: ClassMix, crowd: Crowd, kerb: Kerb) -> None:
     """People alone and in groups, cycles left standing, single cones."""
-    inner = plan.half_width_m
     groups, cycles = (0.36, 0.93) if mix == "flat" else (0.60, 0.72)
-    x = WEST_M
-    while x < EAST_M:
-        x += float(generator.gamma(2.0, 13.0))
+    along = 0.0
+    while along < kerb.length_m:
+        along += float(generator.gamma(2.0, 13.0))
         luck = generator.random()
         if luck < groups:
-            _group(generator, crowd, (x, side * (inner + float(generator.uniform(2.6, 3.3)))))
+            _group(generator, crowd, kerb, along)
         elif luck < cycles:
-            kind = "motorcycle" if generator.random() < 0.5 else "bicycle"
-            away = float(generator.uniform(1.6, 1.9))
-            yaw = side * (np.pi / 2 + float(generator.normal(0, 0.3))) * float(generator.choice([-1, 1]))
-            for number in range(int(generator.integers(1, 4))):
-                if near_crossing(plan, x + number * 0.95, 0.5):
-                    continue
-                own = yaw + float(generator.normal(0, 0.08))
-                thing = make_thing(generator, kind, parked=True)
-                crowd.residents.append(Resident(thing, x + number * 0.95, side * (inner + away), own))
+            _cycles(generator, plan, crowd, kerb, along)
         else:
-            thing = make_thing(generator, "traffic_cone")
-            crowd.residents.append(Resident(thing, x, side * (inner + float(generator.uniform(-0.6, 1.0))), 0.0))
+            x, d = kerb.place(along, float(generator.uniform(-0.6, 1.0)))
+            crowd.residents.append(Resident(make_thing(generator, "traffic_cone"), x, d, 0.0))
 
 
-def _group(generator: np.random.Generator, crowd: Crowd, at: tuple[float, float]) -> None:
+def _cycles(generator: np.random.Generator, plan: GroundPlan, crowd: Crowd, kerb: Kerb, along_m: float) -> None:
+    """One to three cycles side by side, across the pavement."""
+    kind = "motorcycle" if generator.random() < 0.5 else "bicycle"
+    out = float(generator.uniform(1.6, 1.9))
+    yaw = kerb.yaw_out_rad() + float(generator.normal(0, 0.3)) + np.pi * float(generator.integers(2))
+    for number in range(int(generator.integers(1, 4))):
+        x, d = kerb.place(along_m + number * 0.95, out)
+        own = yaw + float(generator.normal(0, 0.08))
+        thing = make_thing(generator, kind, parked=True)
+        if kerb.along[0] == 0.0 or not near_crossing(plan, x, 0.5):
+            crowd.residents.append(Resident(thing, x, d, own))
+
+
+def _group(generator: np.random.Generator, crowd: Crowd, kerb: Kerb, along_m: float) -> None:
     """One to four people who walk or stand together."""
     walks = generator.random() < 0.65
     heading = float(generator.choice([-1.0, 1.0]))
     speed = float(generator.uniform(0.8, 1.7))
     from_s = float(generator.uniform(2, 14)) if generator.random() < 0.15 else 0.0
+    out = float(generator.uniform(2.6, 3.3))
     for number in range(int(generator.choice([1, 2, 3, 4], p=[0.5, 0.3, 0.12, 0.08]))):
         variant = "child" if generator.random() < 0.08 else ""
         thing = make_thing(generator, "pedestrian", moving=walks, variant=variant)
-        x = at[0] + 0.8 * (number // 2) + float(generator.normal(0, 0.15))
-        d = at[1] + 0.75 * (number % 2) + float(generator.normal(0, 0.1))
+        x, d = kerb.place(
+            along_m + 0.8 * (number // 2) + float(generator.normal(0, 0.15)),
+            out + 0.75 * (number % 2) + float(generator.normal(0, 0.1)),
+        )
         if walks:
-            crowd.walkers.append(Walker(thing, (x, d), (heading, 0.0), speed, from_s, False))
+            direction = (heading * kerb.along[0], heading * kerb.along[1])
+            crowd.walkers.append(Walker(thing, (x, d), direction, speed, from_s, False))
         else:
             crowd.residents.append(Resident(thing, x, d, float(generator.uniform(-np.pi, np.pi))))
+
+
+def _pavement_parking(generator: np.random.Generator, mix: ClassMix, crowd: Crowd, kerb: Kerb) -> None:
+    """Vehicles left on the pavement of a side road, which has no parking strip."""
+    along = float(generator.uniform(0, 15))
+    while along < kerb.length_m:
+        thing = make_thing(generator, draw_class(generator, PARKED_MIX[mix]), parked=True)
+        length, width, _ = thing.lwh_m
+        if generator.random() < 0.4:
+            x, d = kerb.place(along + length / 2, width / 2 - 0.2)
+            yaw = float(np.arctan2(kerb.along[1], kerb.along[0])) + np.pi * float(generator.integers(2))
+            crowd.residents.append(Resident(thing, x, d, yaw + float(generator.normal(0, 0.03))))
+        along += length + float(generator.uniform(2, 14))
 
 
 def _zebra_people(generator: np.random.Generator, plan: GroundPlan, crowd: Crowd) -> None:
