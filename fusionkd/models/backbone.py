@@ -15,11 +15,12 @@ class BevBackbone(nn.Module):
 
     Args:
         in_channels: Of the fused BEV features.
-        channels: Width of the first level and of the result.
+        channels: Width of the first level.
         levels: Number of levels.
         depth: Residual blocks per level.
         stride: Of the first level, 1 or 2.
         growth: Factor from a level's width to the next one's.
+        out_channels: Of the result; None for ``channels``.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class BevBackbone(nn.Module):
         depth: int = 1,
         stride: int = 1,
         growth: float = 1.5,
+        out_channels: int | None = None,
     ) -> None:
         super().__init__()
         widths = [8 * round(channels * growth**level / 8) for level in range(levels)]
@@ -40,14 +42,15 @@ class BevBackbone(nn.Module):
             nn.Sequential(*conv_bn_relu(narrow, width, stride=step), *(ResidualBlock(width) for _ in range(depth)))
             for narrow, width, step in zip(before, widths, strides)
         )
-        self.lateral = nn.Sequential(*conv_bn_relu(in_channels, channels, kernel=1))
+        self.out_channels = channels if out_channels is None else out_channels
+        self.lateral = nn.Sequential(*conv_bn_relu(in_channels, self.out_channels, kernel=1))
         self.up = nn.ModuleList(
-            nn.Sequential(*conv_bn_relu(width, fine, kernel=1)) for width, fine in zip(widths, [channels, *widths])
+            nn.Sequential(*conv_bn_relu(width, fine, kernel=1))
+            for width, fine in zip(widths, [self.out_channels, *widths])
         )
-        self.out_channels = channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, rows, columns); the resolution stays."""
+        """(B, out_channels, rows, columns); the resolution stays."""
         maps = [self.lateral(x)]
         for layer in self.down:
             x = layer(x)

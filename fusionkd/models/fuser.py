@@ -13,11 +13,11 @@ class GatedFuser(nn.Module):
     """A weighted sum of the modalities with weights per cell, which the features themselves decide.
 
     Each modality's features are mapped to a common width; a 3x3 convolution on both gives one logit per
-    modality and cell; a softmax over those that are present weighs them. A lost modality has weight
-    zero, so that its features can't matter.
+    modality and cell; a softmax over those that are present weighs them. A lost modality has weight zero and
+    the other one weight one, so that what the lost one's branch answers to its empty input doesn't matter.
 
     Args:
-        in_channels: Of each modality, camera first.
+        in_channels: Of the two modalities, camera first.
         channels: Of the result.
         kernel: Side of the kernels that map each modality to the common width.
     """
@@ -25,7 +25,8 @@ class GatedFuser(nn.Module):
     def __init__(self, in_channels: Sequence[int], channels: int, *, kernel: int = 1) -> None:
         super().__init__()
         self.maps = nn.ModuleList(nn.Sequential(*conv_bn_relu(width, channels, kernel=kernel)) for width in in_channels)
-        self.gate = nn.Conv2d(channels * len(in_channels), len(in_channels), 3, padding=1)
+        # One convolution per modality and a sum are one convolution on all of them, without the copy.
+        self.gates = nn.ModuleList(nn.Conv2d(channels, len(in_channels), 3, padding=1) for _ in in_channels)
         self.out_channels = channels
 
     def forward(self, features: Sequence[Tensor], present: Tensor) -> Tensor:
@@ -39,11 +40,15 @@ class GatedFuser(nn.Module):
             (B, channels, rows, columns); zero where no modality is present.
         """
         there = present[:, :, None, None]  # (B, M, 1, 1)
-        mapped = [layer(x) * there[:, m : m + 1] for m, (layer, x) in enumerate(zip(self.maps, features))]
-        logits = self.gate(torch.cat(mapped, dim=1)).float()  # (B, M, rows, columns)
+        mapped = [layer(x) for layer, x in zip(self.maps, features)]
+        votes = [gate(x).float() for gate, x in zip(self.gates, mapped)]
+        logits = torch.stack(votes).sum(dim=0)  # (B, M, rows, columns)
         # A finite penalty: a softmax over nothing but minus infinities would be NaN.
         weight = (logits.masked_fill(~there, -1e4).softmax(dim=1) * there).to(mapped[0].dtype)
-        return torch.stack([x * weight[:, m : m + 1] for m, x in enumerate(mapped)]).sum(dim=0)
+        fused: Tensor = mapped[0] * weight[:, :1]
+        for m, x in enumerate(mapped[1:], start=1):
+            fused = torch.addcmul(fused, x, weight[:, m : m + 1])
+        return fused
 
 
 class SingleModality(nn.Module):

@@ -115,10 +115,8 @@ class CenterLoss(nn.Module):
     def _heatmap(self, heatmap: Tensor, targets: CenterTargets, labelled: Tensor) -> dict[str, Tensor]:
         logits, target = heatmap[labelled].float(), targets.heatmap[labelled]
         objects = targets.mask.sum().clamp(min=1)
-        return {
-            "heatmap": gaussian_focal(logits, target).sum() / objects,
-            "heatmap_quality": quality_focal(logits, target).sum() / objects,
-        }
+        gaussian, quality = heatmap_losses(logits, target)
+        return {"heatmap": gaussian / objects, "heatmap_quality": quality / objects}
 
     def _boxes(self, output: FusionOutput, targets: CenterTargets) -> dict[str, Tensor]:
         values = gather_objects(output.box_regression, targets, output.task_of_class)  # (B, M, 10)
@@ -161,28 +159,28 @@ def masked_mean(values: Tensor, weight: Tensor) -> Tensor:
     return (values * weight).sum() / weight.sum().clamp(min=1)
 
 
-def gaussian_focal(logits: Tensor, target: Tensor) -> Tensor:
-    """CornerNet's focal loss per cell, exponents 2 and 4 (Law & Deng, ECCV 2018, equation 1).
+def heatmap_losses(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Two losses on heatmaps, each summed over all cells; they share the costly passes over the maps.
+
+    The Gaussian focal loss with exponents 2 and 4 (Law & Deng, CornerNet, ECCV 2018, equation 1) is
+    ``-(1 - p)^2 log p`` at centres and ``-(1 - t)^4 p^2 log(1 - p)`` elsewhere; the quality focal loss with beta 2
+    (Li et al., NeurIPS 2020, equation 5) is ``|t - p|^2 BCE(p, t)``.
 
     Args:
-        logits: Before the sigmoid.
-        target: In [0, 1], exactly 1 at centres.
+        logits: Before the sigmoid that makes p.
+        target: t in [0, 1], exactly 1 at centres.
+
+    Returns:
+        The Gaussian focal and the quality focal loss.
     """
-    # One softplus and one sigmoid serve both sides, as -log p = softplus(x) - x: maps are large, passes cost time.
-    negative_log, probability = F.softplus(logits), logits.sigmoid()
-    centre = target >= 1
-    wrong = torch.where(centre, 1 - probability, probability * (1 - target).square())
-    return (negative_log - logits * centre) * wrong.square()
-
-
-def quality_focal(logits: Tensor, target: Tensor) -> Tensor:
-    """Quality focal loss per cell, |t - p|^2 BCE(p, t) (Li et al., NeurIPS 2020, equation 5, beta 2).
-
-    Args:
-        logits: Before the sigmoid.
-        target: Probability in [0, 1].
-    """
-    return (target - logits.sigmoid()).square() * (F.softplus(logits) - logits * target)
+    probability, surprise = logits.sigmoid(), F.softplus(logits)  # p and -log(1 - p)
+    # At centres the weight below is zero: what they add is gathered from those few cells alone.
+    weight = (1 - target).square_().square_()
+    elsewhere = (surprise * probability.square() * weight).sum()
+    centre = logits[target >= 1]
+    gaussian = elsewhere + (F.softplus(-centre) * centre.neg().sigmoid().square()).sum()
+    quality = ((target - probability).square() * (surprise - logits * target)).sum()
+    return gaussian, quality
 
 
 def depth_loss(logits: Tensor, depth_m: Tensor, *, edges_m: tuple[float, ...]) -> Tensor:
