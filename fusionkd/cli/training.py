@@ -1,6 +1,7 @@
 """LightningCLI for fusionkd: configurations become a student, teachers, terms, data and a trainer."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -8,6 +9,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from fusionkd.data import NuScenesDataModule
 from fusionkd.tasks import DistillationTask, silence_warnings
 from fusionkd.tasks.tracking import plain_config
+from fusionkd.teachers.checkpoints import read_checkpoint
 
 
 class KeepConfig(SaveConfigCallback):
@@ -27,9 +29,21 @@ class FusionCLI(LightningCLI):
         parser.link_arguments("data.init_args.grid", "model.student.init_args.grid")
 
     def before_instantiate_classes(self) -> None:
-        """Keep Lightning from printing a hundred figures in a column; the task prints nuScenes' own table."""
+        """Settle what Lightning would decide otherwise.
+
+        Raises:
+            UserError: If the checkpoint to go on with can't be read.
+        """
+        if not self.subcommand:
+            return
+        config = self.config[self.subcommand]
+        # Checkpoints hold tensors and plain values; nothing in them is ever executed.
+        config.weights_only = True
+        if config.ckpt_path is not None and config.ckpt_path not in ("best", "last"):
+            read_checkpoint(Path(config.ckpt_path))
         if self.subcommand in ("validate", "test"):
-            self.config[self.subcommand].verbose = False
+            # The task prints nuScenes' own table instead of a hundred figures in a column.
+            config.verbose = False
 
     def instantiate_classes(self) -> None:
         """Build everything, then let the student keep its own description for checkpoints."""
