@@ -53,7 +53,9 @@ def _rank(rank: int, shards: Sequence[Sequence[int]], folder: Path) -> None:
     try:
         metric, inputs = ego_world(0, samples=SAMPLES)
         tokens = [metric.truth.tokens[sample] for sample in shards[rank]]
-        feed(metric, inputs, *tokens[:1])
+        # One by one: a process without samples must never have called update.
+        for token in tokens[:1]:
+            feed(metric, inputs, token)
         # In between, as a progress report would: what a process itself holds must survive the gathering.
         metric.compute()
         for token in tokens[1:]:
