@@ -16,6 +16,9 @@ from fusionkd.geometry.iou import rotated_iou_bev
 DEFAULT_RADIUS_M = (2.0, 3.0, 3.0, 3.5, 3.5, 0.8, 0.9, 0.9, 0.4, 0.4)
 """Circle radius per class of ``DETECTION_CLASSES``: less than what two neighbours keep as distance."""
 
+TORCHVISION_HAS_ROTATED_IOU = hasattr(torch.ops.torchvision, "box_iou_rotated")
+"""Whether this torchvision has an operator for the overlap of turned boxes; else our own is used."""
+
 
 def circle_nms(xy_m: NDArray[Any], score: NDArray[Any], *, radius_m: float) -> NDArray[np.int64]:
     """Indices kept, best first: no better kept one has its centre within the radius, border included.
@@ -47,7 +50,7 @@ def rotated_nms(boxes: NDArray[Any], score: NDArray[Any], *, iou: float) -> NDAr
 
 def _rotated_iou(boxes: NDArray[Any]) -> NDArray[Any]:
     """Overlaps (N, N) of boxes (N, 5), by torchvision's operator where this torchvision has it."""
-    if not hasattr(torch.ops.torchvision, "box_iou_rotated"):
+    if not TORCHVISION_HAS_ROTATED_IOU:
         return rotated_iou_bev(boxes, boxes)
     image = torch.as_tensor(boxes, dtype=torch.float64).clone()
     image[:, 4] = -torch.rad2deg(image[:, 4])  # its angles are degrees, clockwise where y points up
