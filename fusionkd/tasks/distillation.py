@@ -1,5 +1,7 @@
 """A student learns from labels and from frozen teachers."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -95,7 +97,12 @@ class DistillationTask(SupervisedTask):
         answers = self.faculty.outputs(batch, asked)
         for name, term in active.items():
             losses[f"distill/{name}"] = term(output, answers, batch, progress=progress)
-        return self.total(losses, batch)
+        return self.total(losses, batch) + self._idle(active)
+
+    def _idle(self, active: Mapping[str, Term]) -> Tensor:
+        """Zero, with a gradient of zero for the adapters of terms that pause: DDP waits for every parameter."""
+        idle = [p for name, term in self._terms() if name not in active for p in term.parameters()]
+        return torch.stack([p.sum() for p in idle]).sum() * 0.0 if idle else torch.zeros((), device=self.device)
 
     def _terms(self) -> list[tuple[str, Term]]:
         return [(name, term) for name, term in self.terms.items() if isinstance(term, Term)]

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from fusionkd.data import Batch, Frame
+from fusionkd.data import Batch, Frame, NuScenesDataset
 from fusionkd.geometry import Boxes3D
 from fusionkd.metrics import DetectionTruth
 from fusionkd.tasks.evaluation import evaluate_models
@@ -20,7 +20,8 @@ from fusionkd.tasks.measure import Cost, measure_cost
 from fusionkd.tasks.supervised import SupervisedTask
 from fusionkd.teachers import zoo_folder
 
-MEANS = ("mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE")
+PICTURE_SIZE_PX = (450, 800)
+"""(height, width) of the camera images in the picture that a run leaves."""
 
 
 @dataclass(frozen=True)
@@ -209,8 +210,10 @@ def _write_json(path: Path, rows: list[Row], *, simulated: bool, seconds: Mappin
 
 
 def _predicted_frame(trainer: pl.Trainer, task: SupervisedTask) -> tuple[Frame, Boxes3D]:
+    """A validation frame as an eye wants it, whole images and one sweep, and what the student sees in it."""
     records = task.data.records("val")
-    frame = task.data.frame(records[len(records) // 2].token)
+    record = records[len(records) // 2]
     with torch.no_grad(), trainer.precision_plugin.forward_context():
-        output = task.student.eval()(task.data.batch([frame]).to(task.device))
-    return frame, task.decoder(output)[0]
+        output = task.student.eval()(task.data.batch([task.data.frame(record.token)]).to(task.device))
+    shown = NuScenesDataset(task.data.index, [record], image_size_px=PICTURE_SIZE_PX, num_sweeps=1)[0]
+    return shown, task.decoder(output)[0]

@@ -1,0 +1,52 @@
+"""The command that makes the shipped teachers, on a world of two frames."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from fusionkd.cli import guarded
+from fusionkd.cli import teachers as command
+from fusionkd.models import load_model
+from fusionkd.simulation import WorldSettings
+
+QUICK = ["--trainer.max_steps", "1", "--trainer.logger", "false", "--trainer.accelerator", "cpu"]
+QUICK += ["--data.init_args.batch_size", "1", "--data.init_args.num_workers", "0"]
+
+
+@pytest.mark.slow
+def test_teachers_from_nothing_to_the_zoo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = WorldSettings(scenes=2, keyframes_per_scene=1, image_width_px=256, seed=3, version="v1.0-trainval")
+    monkeypatch.setattr(command, "WORLD", world)
+    folders = ["--root", str(tmp_path / "world"), "--runs", str(tmp_path / "runs"), "--zoo", str(tmp_path / "zoo")]
+    assert guarded(command.main, [*folders, "--", *QUICK]) == 0
+    for name in command.TEACHERS:
+        path = tmp_path / "zoo" / f"{name}.safetensors"
+        model, card = load_model(path)
+        assert card["simulated"]
+        assert set(card["figures"]) >= {"mAP", "NDS", "AP/car"}
+        assert card["data"]["world"]["settings"]["seed"] == 3
+        assert path.stat().st_size < 10e6, "shipped weights stay below 10 MB"
+        text = (tmp_path / "zoo" / f"{name}.md").read_text()
+        assert hashlib.sha256(path.read_bytes()).hexdigest() in text
+        assert "SIMULATED" in text
+        assert str(tmp_path) not in text
+        assert (model.camera is None, model.lidar is None) == (name == "lidar", name == "camera")
+    capsys.readouterr()
+    assert guarded(command.main, [*folders, "--only", "lidar", "--", *QUICK]) == 0
+    assert "trained already" in capsys.readouterr().out
+
+
+def test_missing_configuration_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "world"
+    (root / command.WORLD.version).mkdir(parents=True)
+    given = ["--only", "lidar", "--root", str(root), "--configs", str(tmp_path / "absent"), "--runs", str(tmp_path)]
+    assert guarded(command.main, given) == 2
+    assert "absent" in capsys.readouterr().err
+
+
+def test_exporting_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert guarded(command.main, ["--export", "absent.ckpt", "mine", "--zoo", str(tmp_path)]) == 2
+    assert "absent.ckpt" in capsys.readouterr().err
