@@ -33,6 +33,7 @@ MOVING_MPS = 0.5
 LINE_PT: dict[Weight, float] = {"faint": 0.7, "normal": 1.3, "strong": 1.6}
 OPACITY: dict[Weight, float] = {"faint": 0.55, "normal": 1.0, "strong": 1.0}
 _FILL = 0.45
+_CIRCLED_M = 3.0
 _SHORT = {"construction_vehicle": "constr.", "pedestrian": "ped.", "traffic_cone": "cone", "motorcycle": "motorc."}
 
 
@@ -252,14 +253,16 @@ def _draw_velocities(axes: Axes, boxes: BoxSet, *, zorder: int) -> None:
 
 
 def _mark(axes: Axes, boxes: BoxSet, *, zorder: int) -> None:
-    """Circle boxes that need a look, and name them; a pedestrian alone is six pixels wide."""
+    """Name boxes that need a look, and circle the small ones: a pedestrian alone is six pixels wide."""
     b = boxes.boxes
     radius = np.hypot(b.lwh_m[:, 0], b.lwh_m[:, 1]) / 2 + 0.9
     angle = np.linspace(0, 2 * np.pi, 41)
     circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    rings = b.xyz_m[:, None, 1::-1] + radius[:, None, None] * circle
+    rings = (b.xyz_m[:, None, 1::-1] + radius[:, None, None] * circle)[radius < _CIRCLED_M]
     axes.add_collection(LineCollection(list(rings), colors=[(*boxes.colour_rgb, 0.9)], linewidths=0.8, zorder=zorder))
-    places = b.xyz_m[:, 1::-1] + 0.75 * radius[:, None] * (-1, 1)
+    # Predictions are named above and annotations below, because they often lie on each other.
+    side = 1 if boxes.is_prediction else -1
+    places = b.xyz_m[:, 1::-1] + np.minimum(0.75 * radius, 2.2)[:, None] * (-1, side)
     room = uncrowded(places, width=3.0, height=1.3) & (np.abs(places) < RANGE_M - 2).all(axis=1)
     for i in np.flatnonzero(room):
         axes.annotate(
@@ -267,8 +270,8 @@ def _mark(axes: Axes, boxes: BoxSet, *, zorder: int) -> None:
             tuple(places[i]),
             color=boxes.colour_rgb,
             fontsize=7,
-            va="bottom",
-            zorder=zorder,
+            va="bottom" if boxes.is_prediction else "top",
+            zorder=10,
         )
 
 

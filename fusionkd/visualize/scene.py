@@ -52,6 +52,11 @@ class BoxSet:
     colour_rgb: Rgb
     weight: Weight = "normal"
 
+    @property
+    def is_prediction(self) -> bool:
+        """Whether a model made them, not an annotator."""
+        return self.name.startswith(PREDICTION)
+
 
 @dataclass(frozen=True)
 class Scene:

@@ -133,13 +133,10 @@ def _name_boxes(axes: Axes, boxes: BoxSet, pixels: NDArray[np.float64]) -> None:
     width, height = axes.get_images()[0].get_extent()[1:3]
     low, high = np.nanmin(pixels, axis=(1, 2)), np.nanmax(pixels, axis=(1, 2))  # (N, 2)
     middle = (np.maximum(low, 0) + np.minimum(high, (width, height))) / 2
-    places = np.stack(
-        [
-            np.clip(middle[:, 0], 0.04 * width, 0.96 * width),
-            np.where(low[:, 1] > 0.08 * height, low[:, 1], middle[:, 1]),
-        ],
-        axis=1,
-    )
+    # Predictions are named above and annotations below, because they often lie on each other.
+    edge = low[:, 1] if boxes.is_prediction else high[:, 1]
+    beside = np.where((edge > 0.08 * height) & (edge < 0.92 * height), edge, middle[:, 1])
+    places = np.stack([np.clip(middle[:, 0], 0.04 * width, 0.96 * width), beside], axis=1)
     for i in np.flatnonzero(uncrowded(places, width=0.06 * width, height=0.06 * height)):
         axes.text(
             float(places[i, 0]),
@@ -148,7 +145,7 @@ def _name_boxes(axes: Axes, boxes: BoxSet, pixels: NDArray[np.float64]) -> None:
             color=boxes.colour_rgb,
             fontsize=8,
             ha="center",
-            va="bottom",
+            va="bottom" if boxes.is_prediction else "top",
             bbox=_PLATE,
         )
 

@@ -131,13 +131,12 @@ def box_corners(boxes: Boxes3D) -> NDArray[np.float64]:
 def _labelled_boxes(of_set: BoxSet) -> list[dict[str, Any]]:
     # Only 0 and 255: W&B's viewer has taken colours both as 0..1 and as 0..255, and these mean the same in both.
     colour = [255 if channel >= 0.5 else 0 for channel in of_set.colour_rgb]
-    is_prediction = of_set.name.startswith("prediction")
     out = []
     for corners, label, score in zip(box_corners(of_set.boxes), of_set.boxes.label, of_set.boxes.score):
         text = f"{of_set.name}: {DETECTION_CLASSES[label]}"
         box = {"corners": corners.tolist(), "label": text, "color": colour}
         # With a score W&B's viewer can hide the unsure ones.
-        out.append({**box, "score": round(float(score), 4)} if is_prediction else box)
+        out.append({**box, "score": round(float(score), 4)} if of_set.is_prediction else box)
     return out
 
 
