@@ -1,7 +1,6 @@
 """What every term of distillation has in common."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -62,7 +61,7 @@ class Term(nn.Module):
         """Make the parts whose sizes the models decide; called once, before the optimiser is made."""
 
     def loss(self, student: FusionOutput, teachers: Mapping[str, FusionOutput], batch: TermBatch) -> Tensor:
-        """The unweighted loss, a scalar; outputs are float32 in here."""
+        """The unweighted loss, a float32 scalar; outputs may come in 16 bits, and autocast is off."""
         raise NotImplementedError
 
     def factor(self, progress: float) -> float:
@@ -120,31 +119,14 @@ class Term(nn.Module):
             batch: The frames that both saw.
             progress: Share of the run that is done, in [0, 1].
         """
-        chosen = {teacher: float32_output(teachers[teacher]) for teacher in self.teachers}
-        # Differences of nearly equal numbers lose everything in 16 bits.
+        chosen = {teacher: teachers[teacher] for teacher in self.teachers}
+        # Differences of nearly equal numbers lose everything in 16 bits: terms turn what they read into float32.
         with torch.autocast(device_type=student.heatmap.device.type, enabled=False):
-            return self.factor(progress) * self.loss(float32_output(student), chosen, batch)
-
-
-def float32_output(output: FusionOutput) -> FusionOutput:
-    """The same output with the maps that terms read in float32."""
-
-    def cast(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor.float()
-
-    return replace(
-        output,
-        heatmap=output.heatmap.float(),
-        box_regression=output.box_regression.float(),
-        heading_axis=cast(output.heading_axis),
-        bev=output.bev.float(),
-        camera_bev=cast(output.camera_bev),
-        lidar_bev=cast(output.lidar_bev),
-    )
+            return self.factor(progress) * self.loss(student, chosen, batch)
 
 
 def tap(output: FusionOutput, name: str) -> Tensor:
-    """One map of an output.
+    """One map of an output, in float32.
 
     Raises:
         UserError: If the model has no such map.
@@ -152,7 +134,7 @@ def tap(output: FusionOutput, name: str) -> Tensor:
     value = getattr(output, name, None) if name in TAPS else None
     if not isinstance(value, Tensor):
         raise UserError(f"There is no tap '{name}'; this model has {', '.join(taps_of(output))}.")
-    return value
+    return value.float()
 
 
 def taps_of(output: FusionOutput) -> list[str]:

@@ -139,7 +139,7 @@ def teacher_objects(
         mapping = torch.tensor(class_mapping(student.classes, teacher.classes), device=centres.label.device)
         centres = relabel(centres, mapping)
         frame = torch.arange(len(centres.label), device=centres.label.device)[:, None]
-        score = teacher.heatmap.sigmoid()[frame, centres.label, centres.row, centres.column]
+        score = teacher.heatmap[frame, centres.label, centres.row, centres.column].float().sigmoid()
         objects = choose(batch.labelled, replace(centres, weight=centres.weight * score), objects)
     if teacher.lidar_bev is None:
         unseen = unseen_cells(batch.gt_boxes, batch.pasted, teacher.grid)[:, 0]  # (B, rows, columns)

@@ -114,11 +114,12 @@ def gather_tasks(maps: Tensor, locations: Locations, task_of_class: tuple[int, .
         task_of_class: Task of each class that ``locations.label`` counts.
 
     Returns:
-        (B, K, C).
+        (B, K, C) float32.
     """
     task = torch.tensor(task_of_class, device=maps.device)[locations.label]
     frame = torch.arange(len(maps), device=maps.device)[:, None]
-    return maps[frame, task, :, locations.row, locations.column]
+    # Gathered first and cast then: the maps are large, the places few.
+    return maps[frame, task, :, locations.row, locations.column].float()
 
 
 def boxes_at(output: FusionOutput, locations: Locations) -> Tensor:
@@ -127,14 +128,14 @@ def boxes_at(output: FusionOutput, locations: Locations) -> Tensor:
     Returns:
         (B, K, 5): x, y, l, w in metres and the heading's axis in radians (its direction is left open).
     """
-    values = gather_tasks(output.box_regression.float(), locations, output.task_of_class)  # (B, K, 10)
+    values = gather_tasks(output.box_regression, locations, output.task_of_class)  # (B, K, 10)
     grid = output.grid
     x_m = grid.x_min_m + (locations.column + values[..., _CHANNEL["offset_x"]]) * grid.cell_m
     y_m = grid.y_min_m + (locations.row + values[..., _CHANNEL["offset_y"]]) * grid.cell_m
     length_m = values[..., _CHANNEL["log_l"]].clamp(-5, 5).exp()
     width_m = values[..., _CHANNEL["log_w"]].clamp(-5, 5).exp()
     if output.heading_axis is not None:
-        axis = gather_tasks(output.heading_axis.float(), locations, output.task_of_class)  # (B, K, 2)
+        axis = gather_tasks(output.heading_axis, locations, output.task_of_class)  # (B, K, 2)
         yaw_rad = 0.5 * torch.atan2(axis[..., 0], axis[..., 1])
     else:
         yaw_rad = torch.atan2(values[..., _CHANNEL["sin_yaw"]], values[..., _CHANNEL["cos_yaw"]])

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fusionkd.distillation.base import Term, TermBatch, class_mapping
-from fusionkd.distillation.locations import heatmap_peaks
 from fusionkd.distillation.masks import MaskKind, gaussian_foreground, teacher_foreground, unseen_cells
 from fusionkd.distillation.resample import covered_cells, resample_bev
 from fusionkd.distillation.schedules import Schedule
@@ -107,8 +106,9 @@ class HeatmapResponse(Term):
         else:
             # The teachers' shares add up to one wherever any of them has something to say.
             trust = trust / trust.sum(dim=0, keepdim=True).clamp(min=1e-6)
+        logits = student.heatmap.float()
         losses = [
-            (share * quality_focal(student.heatmap, answer, beta=self.beta) * self._cells(answer, student, batch)).sum()
+            (share * quality_focal(logits, answer, beta=self.beta) * self._cells(answer, student, batch)).sum()
             / object_count(answer)
             for answer, share in zip(probability, trust)
         ]
@@ -141,7 +141,7 @@ def aligned_probability(student: FusionOutput, teacher: FusionOutput) -> tuple[T
         (B, classes, rows, columns) probabilities, and (classes, rows, columns) 1 where the teacher knows the
         class and its grid reaches, else 0.
     """
-    probability = resample_bev(teacher.heatmap.sigmoid(), source=teacher.grid, target=student.grid)
+    probability = resample_bev(teacher.heatmap.float().sigmoid(), source=teacher.grid, target=student.grid)
     order = class_mapping(student.classes, teacher.classes)
     reached = covered_cells(source=teacher.grid, target=student.grid, device=probability.device).float()
     knows = probability.new_tensor([float(index >= 0) for index in order])
@@ -150,10 +150,16 @@ def aligned_probability(student: FusionOutput, teacher: FusionOutput) -> tuple[T
     return probability[:, index], known
 
 
-def object_count(probability: Tensor) -> Tensor:
-    """How many objects a heatmap speaks of: the sum of its peaks' scores, at least 1."""
-    peaks = heatmap_peaks(torch.logit(probability, eps=1e-6), threshold=0.1, count=500)
-    return peaks.weight.sum().clamp(min=1.0)
+def object_count(probability: Tensor, *, threshold: float = 0.1) -> Tensor:
+    """How many objects a heatmap speaks of: the sum of its peaks' scores, at least 1.
+
+    Args:
+        probability: (B, classes, rows, columns).
+        threshold: Weaker peaks are noise.
+    """
+    highest = F.max_pool2d(probability, kernel_size=3, stride=1, padding=1)
+    peaks = (highest == probability) & (probability >= threshold)
+    return probability[peaks].sum().clamp(min=1.0)
 
 
 def foreground(kind: MaskKind, probability: Tensor, batch: TermBatch, student: FusionOutput) -> Tensor:

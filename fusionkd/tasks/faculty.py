@@ -70,9 +70,10 @@ class Faculty:
                 maps = {key: getattr(answer, key) for key in _MAPS if key in self.needed[name]}
                 # Clones: a view would keep the whole batch's maps alive.
                 known[token] = {k: v[place].half().clone() for k, v in maps.items() if isinstance(v, Tensor)}
-        stacked: dict[str, Any] = {
-            key: torch.stack([known[token][key].float() for token in batch.token]) for key in known[batch.token[0]]
-        }
+        rows = [known[token] for token in batch.token]
+        # Mixed precision would refuse to stack the one 16-bit type while it works in the other.
+        with torch.autocast(device_type=batch.device.type, enabled=False):
+            stacked: dict[str, Any] = {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
         return replace(self._forms[name], **stacked)
 
 

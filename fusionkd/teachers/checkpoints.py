@@ -102,15 +102,27 @@ def load_student(path: str | Path) -> FusionModel:
     Raises:
         UserError: If the file can't be read, has no description or its weights don't fit.
     """
-    checkpoint = read_checkpoint(Path(path))
+    return student_of(read_checkpoint(Path(path)), source=str(path))
+
+
+def student_of(checkpoint: Mapping[str, Any], *, source: str) -> FusionModel:
+    """The student of a checkpoint that was read.
+
+    Args:
+        checkpoint: Of ``read_checkpoint``.
+        source: Where it comes from, for messages.
+
+    Raises:
+        UserError: If it has no description or its weights don't fit.
+    """
     if STUDENT_KEY not in checkpoint:
         raise UserError(
-            f"{path} doesn't say how its student is built (no '{STUDENT_KEY}'). Only checkpoints of "
+            f"{source} doesn't say how its student is built (no '{STUDENT_KEY}'). Only checkpoints of "
             f"tools/train.py can be loaded this way."
         )
     model = build_model(json.loads(checkpoint[STUDENT_KEY]))
     weights = student_weights(checkpoint)
-    check_weights(model, weights, source=str(path))
+    check_weights(model, weights, source=source)
     model.load_state_dict(weights)
     return model.eval()
 

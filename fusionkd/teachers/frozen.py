@@ -8,7 +8,7 @@ from torch import nn
 from fusionkd.errors import UserError
 from fusionkd.models import FusionModel, load_model
 from fusionkd.models.values import FusionOutput, SensorBatch
-from fusionkd.teachers.checkpoints import Record, load_student, read_checkpoint, record_of
+from fusionkd.teachers.checkpoints import Record, read_checkpoint, record_of, student_of
 
 ZOO = "zoo:"
 
@@ -90,7 +90,8 @@ def load_trained(checkpoint: str) -> tuple[FusionModel, Record]:
     if not path.is_file():
         raise UserError(f"There is no checkpoint {path}. Give zoo:NAME, a .safetensors or a .ckpt file.")
     if path.suffix == ".ckpt":
-        return load_student(path), record_of(read_checkpoint(path))
+        content = read_checkpoint(path)
+        return student_of(content, source=str(path)), record_of(content)
     if path.suffix != ".safetensors":
         raise UserError(f"A trained model is a .safetensors or a .ckpt file (or zoo:NAME), found {path}.")
     model, card = load_model(path)
