@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     scene = scene_from_frame(
         frame, predictions, title=title, simulated=data.is_simulated, score_threshold=given.score_threshold
     )
-    print(f"{title}: {summary(scene)}.")
+    print(f"{title}: {summary(scene)}.{' The data is simulated.' if scene.simulated else ''}")
     if given.bev is not None:
         save_surround(given.bev, scene, frame)
         print(f"Wrote {given.bev}.")

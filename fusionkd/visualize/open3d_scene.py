@@ -158,10 +158,11 @@ def _radius_m(segments_m: NDArray[np.float64], share: float) -> NDArray[np.float
 def _window(scene: Scene, *, size_px: tuple[int, int], visible: bool) -> Any:
     """A window with the scene in it and the camera in place."""
     o3d = load_open3d()
+    title = f"{scene.title} - SIMULATED DATA" if scene.simulated else scene.title
     visualizer = o3d.visualization.Visualizer()
     # Without a display Open3D reports at length how it found another way.
     with o3d.utility.VerbosityContextManager(o3d.utility.VerbosityLevel.Error), _runtime_folder():
-        opened = visualizer.create_window(scene.title, width=size_px[1], height=size_px[0], visible=visible)
+        opened = visualizer.create_window(title, width=size_px[1], height=size_px[0], visible=visible)
     if not opened:
         raise UserError(
             "Open3D can't open a window, nor draw without one. On Debian and Ubuntu: "

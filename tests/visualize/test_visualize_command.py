@@ -1,6 +1,7 @@
 """tools/visualize.py: pictures from data, models and results files, and the mistakes that users make."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -229,3 +230,18 @@ def test_the_tool_prints_mistakes_without_a_traceback(picture_root: Path, tmp_pa
     assert result.returncode == 2
     assert result.stderr.startswith("error: There is no keyframe '99'")
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+def test_without_any_way_to_draw_the_packages_are_named(picture_root: Path, tmp_path: Path) -> None:
+    hidden = {"DISPLAY", "WAYLAND_DISPLAY"}
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    environment["__EGL_VENDOR_LIBRARY_FILENAMES"] = str(tmp_path / "nothing")
+    command = [sys.executable, "tools/visualize.py", "--root", str(picture_root), "--save", str(tmp_path / "scene.png")]
+    result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, env=environment)
+    if result.returncode == 0:
+        pytest.skip("this machine's EGL doesn't choose its drivers by that variable")
+    assert result.returncode == 2
+    assert "apt-get install lib" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "scene.png").exists()
