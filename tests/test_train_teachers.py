@@ -1,6 +1,7 @@
 """The command that makes the shipped teachers, on a world of two frames."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,18 @@ def test_missing_configuration_is_named(tmp_path: Path, capsys: pytest.CaptureFi
 def test_exporting_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert guarded(command.main, ["--export", "absent.ckpt", "mine", "--zoo", str(tmp_path)]) == 2
     assert "absent.ckpt" in capsys.readouterr().err
+
+
+def test_control_is_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def report(name: str) -> Path:
+        rows = [{"name": name, "figures": {"mAP": 0.1, "NDS": 0.2, "AP/car": 0.3}, "cost": None}]
+        path = tmp_path / "report.json"
+        path.write_text(json.dumps({"simulated": True, "rows": rows}))
+        return path
+
+    given = ["--zoo", str(tmp_path)]
+    assert guarded(command.main, ["--control", str(report("student")), "mini", *given]) == 0
+    assert json.loads((tmp_path / "control.json").read_text())["mini"]["figures"] == {"mAP": 0.1, "NDS": 0.2}
+    assert guarded(command.main, ["--control", str(report("teacher lidar")), "mini", *given]) == 2
+    assert guarded(command.main, ["--control", str(tmp_path / "absent.json"), "mini", *given]) == 2
+    assert "absent.json" in capsys.readouterr().err

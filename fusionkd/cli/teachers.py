@@ -39,6 +39,12 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument(
         "--export", nargs=2, metavar=("CKPT", "NAME"), help="train nothing: write a checkpoint to the zoo as NAME"
     )
+    out.add_argument(
+        "--control",
+        nargs=2,
+        metavar=("REPORT", "NAME"),
+        help="train nothing: record the student of a control's report.json as NAME, for the tables of later runs",
+    )
     out.add_argument("options", nargs="*", help="after --: passed on to each training, such as --trainer.max_steps 100")
     return out
 
@@ -52,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     if given.export:
         export(Path(given.export[0]), given.export[1], zoo=given.zoo)
+        return 0
+    if given.control:
+        record_control(Path(given.control[0]), given.control[1], zoo=given.zoo)
         return 0
     if not (given.root / WORLD.version).is_dir():
         write_world(given.root, WORLD)
@@ -116,6 +125,30 @@ def export(checkpoint: Path, name: str, *, zoo: Path) -> None:
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     (zoo / f"{name}.md").write_text(card_text(card, digest=digest, size=weights.stat().st_size))
     print(f"Wrote {weights} ({weights.stat().st_size / 1e6:.1f} MB) and its card.")
+
+
+def record_control(report: Path, name: str, *, zoo: Path) -> None:
+    """Keep the figures of a student that had no teacher, to stand beside those of distilled ones.
+
+    Args:
+        report: ``report.json`` of the control's run.
+        name: What ``EndReport.control`` calls it.
+        zoo: The folder of ``control.json``.
+
+    Raises:
+        UserError: If there is no such report, or it is one of a run with teachers.
+    """
+    if not report.is_file():
+        raise UserError(f"There is no report {report}.")
+    content = json.loads(report.read_text())
+    if any(row["name"].startswith("teacher") for row in content["rows"]):
+        raise UserError(f"{report} is of a run with teachers; a control has none.")
+    path = zoo / "control.json"
+    controls = json.loads(path.read_text()) if path.is_file() else {}
+    figures = {key: value for key, value in content["rows"][-1]["figures"].items() if key in MEANS}
+    controls[name] = {"figures": figures, "simulated": content["simulated"], "date": datetime.date.today().isoformat()}
+    path.write_text(json.dumps(controls, indent=2) + "\n")
+    print(f"Recorded the control '{name}' in {path}.")
 
 
 def card_text(card: dict[str, Any], *, digest: str, size: int) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 
 from fusionkd.data import Batch, NuScenesDataModule
 from fusionkd.errors import UserError
@@ -67,12 +68,12 @@ def check_teachers(
     """
     recorded = {name: teacher for name, teacher in teachers.items() if teacher.record.figures}
     for name in teachers.keys() - recorded.keys():
-        print(f"Teacher '{name}' carries no recorded figures, so nothing can be compared before it teaches.")
+        say(f"Teacher '{name}' carries no recorded figures, so nothing can be compared before it teaches.")
     alike = {name: teacher for name, teacher in recorded.items() if teacher.record.simulated == data.is_simulated}
     others = sorted(recorded.keys() - alike.keys())
     if others:
         here, there = ("simulated", "real") if data.is_simulated else ("real", "simulated")
-        print(
+        say(
             f"This data is {here}; the figures of teacher {', '.join(others)} were recorded on {there} data and "
             f"can't be compared with scores here."
         )
@@ -88,6 +89,12 @@ def check_teachers(
                 f"record says {expected:.3f}. A teacher that fails can't teach: check its input (image size, "
                 f"lidar_views, grid), or set its init_args.check to false to go on."
             )
+
+
+@rank_zero_only
+def say(text: str) -> None:
+    """Print a line, in the first process alone."""
+    print(text, flush=True)
 
 
 def _spread(data: NuScenesDataModule, frames: int) -> Iterator[Batch]:
