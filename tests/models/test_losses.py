@@ -186,6 +186,7 @@ def test_depth_loss_against_loops() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(1, 2, 3, 2, 4, generator=generator)
     depth_m = 12 * torch.rand(1, 2, 4, 8, generator=generator) * (torch.rand(1, 2, 4, 8, generator=generator) > 0.6)
+    depth_m[0, 0, :2, :2] = torch.tensor([[0.0, 2.0], [6.0, 5.0]])  # a border belongs to the farther bin
     edges = (1.0, 2.0, 5.0, 10.0)
     values = []
     for n, i, j in np.ndindex(2, 2, 4):

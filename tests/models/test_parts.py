@@ -18,7 +18,10 @@ from fusionkd.models import (
     ModalityDropout,
     PlainEncoder,
     SingleModality,
+    build_model,
+    example_batch,
 )
+from tests.models.conftest import GRID, SPECS
 
 
 @pytest.mark.parametrize(
@@ -82,6 +85,22 @@ def test_images_that_are_no_multiple_of_the_stride() -> None:
         CameraBranch(PlainEncoder([6, 8]), image_scale=1.5)
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_images_scaled_inside_the_branch(scale: float) -> None:
+    """A scene of one colour ramp: the smaller images must look at the same places."""
+    torch.manual_seed(0)
+    model = build_model(SPECS["camera"])
+    branch = CameraBranch(model.camera.encoder, channels=3, image_scale=scale).eval()
+    batch = example_batch(model, size_px=(64, 128))
+    cells = branch.cells(batch.image_from_ego, grid=GRID, size_px=(64, 128))
+    bev, logits = branch(batch.images, cells, present=batch.camera_present, grid=GRID)
+    assert logits.shape[-2:] == cells.shape[-2:] == (8 * scale, 16 * scale)
+    seen = (bev.abs().sum(dim=1)[0] > 0).float()
+    ahead, behind = seen[:, GRID.columns // 2 :], seen[:, : GRID.columns // 2].flip(1)
+    assert float(seen.mean()) > 0.1
+    assert float((ahead - behind).abs().mean()) < 0.2  # six cameras look all around
+
+
 def test_gated_fuser() -> None:
     torch.manual_seed(0)
     fuser = GatedFuser([3, 5], 4).eval()
@@ -108,7 +127,7 @@ def test_gates_depend_on_the_cell() -> None:
     weight = votes.softmax(dim=1)
     wanted = sum(layer(x) * weight[:, m : m + 1] for m, (layer, x) in enumerate(zip(fuser.maps, (camera, lidar))))
     torch.testing.assert_close(fuser([camera, lidar], torch.ones(1, 2, dtype=torch.bool)), wanted)
-    assert float(weight.std()) > 0
+    assert weight.std().item() > 0
 
 
 def test_single_modality() -> None:
@@ -170,7 +189,7 @@ def test_head_shapes_and_prior(tasks: tuple[tuple[str, ...], ...] | None, width:
     assert regression.shape == (2, groups, 10, 12, 10)
     assert axis is not None
     assert axis.shape == (2, groups, 2, 12, 10)
-    assert 0.05 < float(heatmap.sigmoid().mean()) < 0.2
+    assert 0.05 < heatmap.sigmoid().mean().item() < 0.2
     assert CenterHead(6, heading_axis=False)(torch.randn(1, 6, 4, 4))[2] is None
 
 
