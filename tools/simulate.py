@@ -5,61 +5,11 @@
 The official devkit and this project's datamodule read it like nuScenes itself.
 """
 
-import argparse
 import sys
-import time
-from collections.abc import Sequence
-from pathlib import Path
-
-from fusionkd.errors import UserError
-from fusionkd.simulation import WorldSettings, write_world
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    standard = WorldSettings()
-    out = argparse.ArgumentParser(description="Write a simulated driving world as a nuScenes v1.0 dataset.")
-    out.add_argument("--out", type=Path, required=True, help="folder of the dataset; made whole or not at all")
-    out.add_argument("--scenes", type=int, default=standard.scenes, help="scenes (default: %(default)s)")
-    out.add_argument("--seed", type=int, default=standard.seed, help="decides everything (default: %(default)s)")
-    out.add_argument(
-        "--keyframes", type=int, default=standard.keyframes_per_scene, help="per scene, 2 Hz (default: %(default)s)"
-    )
-    out.add_argument(
-        "--image-width", type=int, default=standard.image_width_px, help="pixels, 16:9 (default: %(default)s)"
-    )
-    out.add_argument("--camera-sweeps", action="store_true", help="also write images between keyframes, 12 Hz")
-    out.add_argument("--version", default="auto", help="auto, v1.0-mini or v1.0-trainval (default: %(default)s)")
-    out.add_argument("--val-scenes", type=int, help="scenes with names of the validation split (default: 15-20 %%)")
-    out.add_argument("--class-mix", default=standard.class_mix, help="flat or nuscenes (default: %(default)s)")
-    out.add_argument("--workers", type=int, help="processes (default: one per core)")
-    return out
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
-    given = parser().parse_args(arguments)
-    start = time.monotonic()
-    try:
-        settings = WorldSettings(
-            scenes=given.scenes,
-            seed=given.seed,
-            keyframes_per_scene=given.keyframes,
-            image_width_px=given.image_width,
-            camera_sweeps=given.camera_sweeps,
-            version=given.version,
-            val_scenes=given.val_scenes,
-            class_mix=given.class_mix,
-        )
-        write_world(given.out, settings, workers=given.workers)
-    except UserError as error:
-        print(f"simulate.py: {error}", file=sys.stderr)
-        return 2
-    frames = settings.scenes * settings.keyframes_per_scene
-    print(f"A simulated {settings.version} of {settings.scenes} scenes, {frames} keyframes, is in {given.out}.")
-    print(f"It took {time.monotonic() - start:.0f} s.")
-    return 0
-
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    # Imported here, since the world's processes load this file again and have no use for torch.
+    from fusionkd.cli import guarded
+    from fusionkd.simulation.command import main
+
+    sys.exit(guarded(main, sys.argv[1:]))

@@ -1,6 +1,7 @@
 """What a run says when it ends: teachers, recorded control and student side by side."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -199,7 +200,8 @@ def _write_json(path: Path, rows: list[Row], *, simulated: bool, seconds: Mappin
         "rows": [
             {
                 "name": row.name,
-                "figures": dict(row.figures),
+                # nuScenes leaves some errors of cones and barriers undefined; JSON has no NaN.
+                "figures": {key: None if math.isnan(value) else value for key, value in row.figures.items()},
                 "cost": None if row.cost is None else asdict(row.cost),
             }
             for row in rows

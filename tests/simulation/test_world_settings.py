@@ -1,25 +1,15 @@
 """Settings, their mistakes, and the command line."""
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import pytest
 from nuscenes.utils.splits import mini_train, mini_val, train, val
 
+from fusionkd.cli import main as console
 from fusionkd.errors import UserError
 from fusionkd.simulation import WorldSettings
-
-
-def main(arguments: list[str]) -> int:
-    """The command of tools/, which is no package."""
-    path = Path(__file__).parents[2] / "tools" / "simulate.py"
-    spec = importlib.util.spec_from_file_location("simulate", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return int(module.main(arguments))
+from fusionkd.simulation.command import main
 
 
 def test_ten_scenes_bear_the_names_of_mini() -> None:
@@ -75,8 +65,8 @@ def test_the_command_writes_a_world(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_the_command_explains_a_mistake_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--out", str(tmp_path / "world"), "--image-width", "500"]) == 2
+    assert console(["simulate", "--out", str(tmp_path / "world"), "--image-width", "500"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("simulate.py: image_width_px must be a multiple of 16")
+    assert error.startswith("error: image_width_px must be a multiple of 16")
     assert "Traceback" not in error
     assert not (tmp_path / "world").exists()
