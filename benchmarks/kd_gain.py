@@ -1,7 +1,7 @@
 """What teachers are worth: a distilled student beside the tuned control, on the simulated world.
 
 The world has other seeds than the teachers' and the default world. Few scenes are labelled, others are
-logs without labels. First the control's learning rate is tuned (one seed), then every arm is trained on
+logs without labels. First the control's learning rate and augmentation are tuned (one seed), then every arm is trained on
 the same seeds, each of which draws other labelled scenes, another order and another initialisation. All
 arms take equally many steps of equally many frames and have the same ground-truth loss forms.
 
@@ -37,6 +37,7 @@ LABELLED_SCENES = 2
 CONTROL = ("--config", "configs/nuscenes_mini.yaml", "--config", "configs/students/control_mini.yaml")
 DISTILLED = ("--config", "configs/nuscenes_mini.yaml")
 LEARNING_RATES = (2e-3, 4e-3, 8e-3)
+AUGMENTATION = '{"flip_x": 0.5, "flip_y": 0.5, "max_rotation_rad": 0.3925, "scale": [0.95, 1.05]}'
 FIGURES = ("mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE")
 
 
@@ -118,22 +119,28 @@ def student_figures(run: Run) -> dict[str, float]:
 
 
 def tuning_runs() -> list[Run]:
-    """The control at each learning rate, on the first seed."""
-    return [Run(f"tune-lr{lr:g}", 0, (*CONTROL, "--model.optimizer.lr", f"{lr:g}")) for lr in LEARNING_RATES]
+    """The control at each learning rate, with and without BEV augmentation, on the first seed."""
+    runs = []
+    for lr in LEARNING_RATES:
+        rate = ("--model.optimizer.lr", f"{lr:g}")
+        augmented = ("--data.init_args.bev_augmentation", AUGMENTATION)
+        runs.append(Run(f"tune-lr{lr:g}", 0, (*CONTROL, *rate)))
+        runs.append(Run(f"tune-lr{lr:g}-augmented", 0, (*CONTROL, *rate, *augmented)))
+    return runs
 
 
-def tuned_rate() -> float:
-    """The learning rate with the control's best NDS."""
-    scores = [student_figures(run)["NDS"] for run in tuning_runs()]
-    return LEARNING_RATES[int(np.argmax(scores))]
+def best(runs: list[Run]) -> Run:
+    """The run with the best NDS."""
+    return max(runs, key=lambda run: student_figures(run)["NDS"])
 
 
 def arms(seeds: list[int]) -> list[Run]:
-    """Every arm on every seed, all at the control's best learning rate."""
-    rate = ("--model.optimizer.lr", f"{tuned_rate():g}")
+    """Every arm on every seed: the control with its best options, the student with the learning rate among them."""
+    control = best(tuning_runs()).options
+    lr = control[control.index("--model.optimizer.lr") + 1]
     settings: dict[str, tuple[str, ...]] = {
-        "control": (*CONTROL, *rate),
-        "distilled": (*DISTILLED, *rate),
+        "control": control,
+        "distilled": (*DISTILLED, "--model.optimizer.lr", lr),
     }
     return [Run(arm, seed, options) for seed in seeds for arm, options in settings.items()]
 
