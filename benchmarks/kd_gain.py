@@ -135,7 +135,7 @@ def best(runs: list[Run]) -> Run:
 
 
 def arms(seeds: list[int]) -> list[Run]:
-    """Every arm on every seed: the control with its best options, the student with the learning rate among them."""
+    """Every arm on every seed: the control with its best options, the student with the same learning rate."""
     control = best(tuning_runs()).options
     lr = control[control.index("--model.optimizer.lr") + 1]
     settings: dict[str, tuple[str, ...]] = {
