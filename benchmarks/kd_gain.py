@@ -1,9 +1,10 @@
 """What teachers are worth: a distilled student beside the tuned control, on the simulated world.
 
 The world has other seeds than the teachers' and the default world. Few scenes are labelled, others are
-logs without labels. First the control's learning rate and augmentation are tuned (one seed), then every arm is trained on
-the same seeds, each of which draws other labelled scenes, another order and another initialisation. All
-arms take equally many steps of equally many frames and have the same ground-truth loss forms.
+logs without labels. First the control's learning rate and augmentation are tuned (one seed), then every
+arm is trained on the same seeds, each of which draws other labelled scenes, another order and another
+initialisation. All arms take equally many steps of equally many frames and have the same ground-truth
+loss forms.
 
 Every finished run is kept in ``benchmarks/results/kd_gain/`` and is not run again, so the benchmark can be
 interrupted and grown:
