@@ -92,8 +92,11 @@ def train_teacher(name: str, given: argparse.Namespace) -> None:
     options = ["fit", "--config", str(config), "--data.init_args.root", str(given.root)]
     options += ["--trainer.default_root_dir", str(folder), *given.options]
     if name == "fused":
+        # From this folder's own trainings, or else from the weights that are in the zoo.
         for part in ("lidar", "camera"):
-            options += [f"--model.warm_start.{part}", str(given.runs / part / "student.ckpt")]
+            trained = given.runs / part / "student.ckpt"
+            source = trained if trained.is_file() else given.zoo / f"{part}.safetensors"
+            options += [f"--model.warm_start.{part}", str(source)]
     interrupted = folder / "checkpoints" / "last.ckpt"
     if interrupted.is_file():
         options += ["--ckpt_path", str(interrupted)]
