@@ -118,6 +118,7 @@ def export(checkpoint: Path, name: str, *, zoo: Path) -> None:
     record = record_of(read_checkpoint(checkpoint))
     card: dict[str, Any] = {
         "name": name,
+        "command": made_by(checkpoint, name),
         "figures": {key: record.figures[key] for key in record.figures if "@" not in key},
         "simulated": record.simulated,
         "data": _data_of(checkpoint.parent / "config.yaml"),
@@ -169,12 +170,26 @@ def card_text(card: dict[str, Any], *, digest: str, size: int) -> str:
     return (
         f"# zoo:{card['name']}\n\n"
         f"Trained and judged on {kind}.\n\n"
-        f"- command: `python tools/train_teachers.py --only {card['name']}`\n"
+        f"- command: {card['command']}\n"
         f"- data: `{json.dumps(card['data'], sort_keys=True)}`\n"
         f"- written: {card['date']}; {size:,} bytes, half precision\n"
         f"- sha256: `{digest}`\n\n"
         f"| validation | figure |\n| --- | --- |\n{means}\n{classes}\n"
     )
+
+
+def made_by(checkpoint: Path, name: str) -> str:
+    """The commands that make a model of the zoo, as Markdown.
+
+    Args:
+        checkpoint: Where its training left it, ``RUN/student.ckpt``.
+        name: The name after ``zoo:``.
+    """
+    if name in TEACHERS:
+        return f"`python tools/train_teachers.py --only {name}`"
+    training = f"`python tools/train.py fit --config configs/{checkpoint.parent.name}.yaml`"
+    export_again = f"`python tools/train_teachers.py --export runs/{checkpoint.parent.name}/{checkpoint.name} {name}`"
+    return f"{training}, then {export_again}"
 
 
 def _data_of(config: Path) -> dict[str, Any]:

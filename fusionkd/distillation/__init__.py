@@ -5,6 +5,7 @@ from fusionkd.distillation.base import TAPS, Term, TermBatch
 from fusionkd.distillation.box import BoxResponse, weighted_smooth_l1
 from fusionkd.distillation.feature import FeatureMimic, masked_mimic
 from fusionkd.distillation.masks import MaskKind, gaussian_foreground, teacher_foreground
+from fusionkd.distillation.pseudo_label import DetectionPseudoLabel
 from fusionkd.distillation.relation import ObjectRelation, cosine_matrix, nine_points, object_relation
 from fusionkd.distillation.response import HeatmapResponse, quality_focal
 from fusionkd.distillation.schedules import Constant, Cosine, LinearRamp, Schedule, Step, StopAfter
@@ -15,6 +16,7 @@ __all__ = [
     "BoxResponse",
     "Constant",
     "Cosine",
+    "DetectionPseudoLabel",
     "FeatureMimic",
     "HeatmapResponse",
     "LinearRamp",

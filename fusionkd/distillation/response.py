@@ -11,6 +11,7 @@ from fusionkd.distillation.base import Term, TermBatch, class_mapping
 from fusionkd.distillation.masks import MaskKind, gaussian_foreground, teacher_foreground, unseen_cells
 from fusionkd.distillation.resample import covered_cells, resample_bev
 from fusionkd.distillation.schedules import Schedule
+from fusionkd.distillation.trust import ClassTrust
 from fusionkd.errors import UserError
 from fusionkd.models.values import FusionOutput
 
@@ -66,15 +67,9 @@ class HeatmapResponse(Term):
         self.beta = beta
         self.merge = merge
         self.mask = mask
-        self.class_weights = class_weights or {}
+        self.trust = ClassTrust(class_weights, term=type(self).__name__, teachers=self.teachers)
         if class_weights and merge == "max":
             raise UserError("HeatmapResponse: class_weights have no meaning with merge 'max'; use 'mean' or 'each'.")
-        strangers = sorted(set(self.class_weights) - set(self.teachers))
-        if strangers:
-            raise UserError(
-                f"HeatmapResponse: class_weights name {', '.join(strangers)}; the term's teachers are "
-                f"{', '.join(self.teachers)}."
-            )
 
     def taps(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Heatmap against heatmap."""
@@ -86,13 +81,7 @@ class HeatmapResponse(Term):
         Raises:
             UserError: If a class isn't one of the student's.
         """
-        for name, weights in self.class_weights.items():
-            unknown = sorted(set(weights) - set(student.classes))
-            if unknown:
-                raise UserError(
-                    f"HeatmapResponse: class_weights of '{name}' name the unknown class {', '.join(unknown)}; "
-                    f"the classes are {', '.join(student.classes)}."
-                )
+        self.trust.check(student.classes)
 
     def loss(self, student: FusionOutput, teachers: Mapping[str, FusionOutput], batch: TermBatch) -> Tensor:
         """The unweighted loss, a scalar."""
@@ -121,8 +110,7 @@ class HeatmapResponse(Term):
         answers = [aligned_probability(student, teacher) for teacher in teachers.values()]
         trust = []
         for (name, teacher), (probability, known) in zip(teachers.items(), answers):
-            weights = self.class_weights.get(name, {})
-            per_class = known.new_tensor([weights.get(label, 1.0) for label in student.classes])
+            per_class = known.new_tensor(self.trust.row(name, student.classes))
             cells = known * per_class[:, None, None]  # (classes, rows, columns)
             seen = torch.ones_like(probability[:, :1])
             if teacher.lidar_bev is None:

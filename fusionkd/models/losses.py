@@ -96,13 +96,20 @@ class CenterLoss(nn.Module):
         self.overlap = overlap
         self.min_radius = min_radius
 
-    def forward(self, output: FusionOutput, batch: LabelledBatch) -> dict[str, Tensor]:
-        """Weighted losses by name, float32 scalars; finite also with no object and no labelled frame."""
+    def forward(self, output: FusionOutput, batch: LabelledBatch, *, score: Tensor | None = None) -> dict[str, Tensor]:
+        """Weighted losses by name, float32 scalars; finite also with no object and no labelled frame.
+
+        Args:
+            output: The model's.
+            batch: With the boxes that it should find.
+            score: (B, M) in [0, 1], how much each of them counts; None for annotations, which count in full.
+        """
         targets = center_targets(
             batch.gt_boxes,
             torch.where(batch.labelled[:, None], batch.gt_label, -1),
             grid=output.grid,
             classes=len(output.classes),
+            score=score,
             overlap=self.overlap,
             min_radius=self.min_radius,
         )
@@ -113,26 +120,27 @@ class CenterLoss(nn.Module):
         return {name: weights[name] * value for name, value in losses.items() if weights[name] != 0}
 
     def _heatmap(self, heatmap: Tensor, targets: CenterTargets, labelled: Tensor) -> dict[str, Tensor]:
-        logits, target = heatmap[labelled].float(), targets.heatmap[labelled]
-        objects = targets.mask.sum().clamp(min=1)
-        gaussian, quality = heatmap_losses(logits, target)
+        target = targets.heatmap[labelled]
+        scored = target if targets.scored_heatmap is targets.heatmap else targets.scored_heatmap[labelled]
+        gaussian, quality = heatmap_losses(heatmap[labelled].float(), target, scored)
+        objects = targets.score.sum().clamp(min=1)
         return {"heatmap": gaussian / objects, "heatmap_quality": quality / objects}
 
     def _boxes(self, output: FusionOutput, targets: CenterTargets) -> dict[str, Tensor]:
         values = gather_objects(output.box_regression, targets, output.task_of_class)  # (B, M, 10)
         error = (values - targets.regression).abs()
         speed = targets.regression[..., 8:].norm(dim=-1)
-        weight = torch.where(speed > self.moving_from_mps, self.mover_weight, 1.0) * targets.velocity_known
+        mover = torch.where(speed > self.moving_from_mps, self.mover_weight, 1.0)
         agreement = (values[..., 6:8] * targets.regression[..., 6:8]).sum(dim=-1)
         losses = {
-            "box": masked_mean(error[..., :6].sum(dim=-1), targets.mask),
-            "velocity": masked_mean(error[..., 8:].sum(dim=-1), weight),
-            "heading": masked_mean(error[..., 6:8].sum(dim=-1), targets.mask),
-            "direction": masked_mean(F.softplus(-self.direction_sharpness * agreement), targets.mask),
+            "box": masked_mean(error[..., :6].sum(dim=-1), targets.score),
+            "velocity": masked_mean(error[..., 8:].sum(dim=-1), mover * targets.velocity_known * targets.score),
+            "heading": masked_mean(error[..., 6:8].sum(dim=-1), targets.score),
+            "direction": masked_mean(F.softplus(-self.direction_sharpness * agreement), targets.score),
         }
         if output.heading_axis is not None:
             axis = gather_objects(output.heading_axis, targets, output.task_of_class)  # (B, M, 2)
-            losses["heading_axis"] = masked_mean((axis - targets.axis).abs().sum(dim=-1), targets.mask)
+            losses["heading_axis"] = masked_mean((axis - targets.axis).abs().sum(dim=-1), targets.score)
         return losses
 
     def _depth(self, output: FusionOutput, batch: LabelledBatch) -> Tensor:
@@ -159,16 +167,18 @@ def masked_mean(values: Tensor, weight: Tensor) -> Tensor:
     return (values * weight).sum() / weight.sum().clamp(min=1)
 
 
-def heatmap_losses(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def heatmap_losses(logits: Tensor, target: Tensor, scored: Tensor) -> tuple[Tensor, Tensor]:
     """Two losses on heatmaps, each summed over all cells; they share the costly passes over the maps.
 
     The Gaussian focal loss with exponents 2 and 4 (Law & Deng, CornerNet, ECCV 2018, equation 1) is
     ``-(1 - p)^2 log p`` at centres and ``-(1 - t)^4 p^2 log(1 - p)`` elsewhere; the quality focal loss with beta 2
-    (Li et al., NeurIPS 2020, equation 5) is ``|t - p|^2 BCE(p, t)``.
+    (Li et al., NeurIPS 2020, equation 5) is ``|t - p|^2 BCE(p, t)``. Boxes may have a score: the first loss takes it
+    as the weight of a centre, the second as the peak of its target.
 
     Args:
         logits: Before the sigmoid that makes p.
         target: t in [0, 1], exactly 1 at centres.
+        scored: t with the boxes' scores as peaks; ``target`` itself where all scores are 1.
 
     Returns:
         The Gaussian focal and the quality focal loss.
@@ -177,9 +187,10 @@ def heatmap_losses(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     # At centres the weight below is zero: what they add is gathered from those few cells alone.
     weight = (1 - target).square_().square_()
     elsewhere = (surprise * probability.square() * weight).sum()
-    centre = logits[target >= 1]
-    gaussian = elsewhere + (F.softplus(-centre) * centre.neg().sigmoid().square()).sum()
-    quality = ((target - probability).square() * (surprise - logits * target)).sum()
+    at_centre = target >= 1
+    centre = logits[at_centre]
+    gaussian = elsewhere + (F.softplus(-centre) * centre.neg().sigmoid().square() * scored[at_centre]).sum()
+    quality = ((scored - probability).square() * (surprise - logits * scored)).sum()
     return gaussian, quality
 
 

@@ -14,20 +14,24 @@ class CenterTargets:
 
     Attributes:
         heatmap: (B, classes, rows, columns), a Gaussian of peak 1 at every centre.
+        scored_heatmap: The same with the box's score as the peak: ``heatmap`` itself for annotations.
         cell: (B, M) int64, row * columns + column of each centre.
         label: (B, M) int64, 0 where there is no box.
         regression: (B, M, 10), channels of ``REGRESSION_CHANNELS``; velocity 0 where unknown.
         axis: (B, M, 2), (sin 2 yaw, cos 2 yaw).
         mask: (B, M) bool, boxes with their centre on the grid.
+        score: (B, M), how sure a box is, 0 outside the mask; 1 for annotations.
         velocity_known: (B, M) bool.
     """
 
     heatmap: Tensor
+    scored_heatmap: Tensor
     cell: Tensor
     label: Tensor
     regression: Tensor
     axis: Tensor
     mask: Tensor
+    score: Tensor
     velocity_known: Tensor
 
 
@@ -53,7 +57,14 @@ def gaussian_radius(length: Tensor, width: Tensor, *, overlap: float) -> Tensor:
 
 
 def center_targets(
-    gt_boxes: Tensor, gt_label: Tensor, *, grid: BevGrid, classes: int, overlap: float = 0.1, min_radius: int = 2
+    gt_boxes: Tensor,
+    gt_label: Tensor,
+    *,
+    grid: BevGrid,
+    classes: int,
+    score: Tensor | None = None,
+    overlap: float = 0.1,
+    min_radius: int = 2,
 ) -> CenterTargets:
     """Targets of a batch.
 
@@ -62,6 +73,7 @@ def center_targets(
         gt_label: (B, M), -1 where there is no box.
         grid: Of the head.
         classes: Number of classes.
+        score: (B, M) in [0, 1], how sure each box is; None for annotations, which are.
         overlap: See ``gaussian_radius``.
         min_radius: Smallest radius in cells.
     """
@@ -88,21 +100,33 @@ def center_targets(
         ],
         dim=-1,
     )
+    certain = mask.float()
+    heatmap = _draw(column, row, radius, certain, gt_label, grid=grid, classes=classes)
+    scored = heatmap
+    if score is not None:
+        certain = certain * score
+        scored = _draw(column, row, radius, certain, gt_label, grid=grid, classes=classes)
     return CenterTargets(
-        heatmap=_draw(column, row, radius, mask, gt_label, grid=grid, classes=classes),
+        heatmap=heatmap,
+        scored_heatmap=scored,
         cell=(row * grid.columns + column).long(),
         label=gt_label.clamp(min=0),
         regression=regression,
         axis=torch.cat([(2 * yaw).sin(), (2 * yaw).cos()], dim=-1),
         mask=mask,
+        score=certain,
         velocity_known=velocity_known,
     )
 
 
 def _draw(
-    column: Tensor, row: Tensor, radius: Tensor, mask: Tensor, label: Tensor, *, grid: BevGrid, classes: int
+    column: Tensor, row: Tensor, radius: Tensor, peak: Tensor, label: Tensor, *, grid: BevGrid, classes: int
 ) -> Tensor:
-    """Gaussians of standard deviation diameter / 6, cut at the radius; the larger one wins where two meet."""
+    """Gaussians of standard deviation diameter / 6, cut at the radius; the larger one wins where two meet.
+
+    Boxes whose peak is 0 aren't drawn.
+    """
+    mask = peak > 0
     batch = len(column)
     flat = column.new_zeros(batch * classes, grid.rows * grid.columns)
     reach = int(radius[mask].max()) if bool(mask.any()) else 0
@@ -110,7 +134,7 @@ def _draw(
     dy, dx = torch.meshgrid(step, step, indexing="ij")
     dy, dx = dy.flatten(), dx.flatten()  # (S,)
     sigma = (2 * radius + 1) / 6
-    value = torch.exp(-(dx**2 + dy**2) / (2 * sigma[..., None] ** 2))  # (B, M, S)
+    value = peak[..., None] * torch.exp(-(dx**2 + dy**2) / (2 * sigma[..., None] ** 2))  # (B, M, S)
     rows, columns = row[..., None] + dy, column[..., None] + dx  # (B, M, S)
     near = (dx.abs() <= radius[..., None]) & (dy.abs() <= radius[..., None])
     inside = (rows >= 0) & (rows < grid.rows) & (columns >= 0) & (columns < grid.columns)

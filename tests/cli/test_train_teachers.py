@@ -53,6 +53,14 @@ def test_exporting_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "absent.ckpt" in capsys.readouterr().err
 
 
+def test_card_tells_how_a_model_was_made() -> None:
+    assert command.made_by(Path("runs/teachers/fused/student.ckpt"), "fused").endswith("--only fused`")
+    student = command.made_by(Path("runs/nuscenes_mini/student.ckpt"), "student")
+    assert "tools/train.py fit --config configs/nuscenes_mini.yaml" in student
+    assert "--export runs/nuscenes_mini/student.ckpt student" in student
+    assert "--only" not in student
+
+
 def test_control_is_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def report(name: str) -> Path:
         rows = [{"name": name, "figures": {"mAP": 0.1, "NDS": 0.2, "AP/car": 0.3}, "cost": None}]

@@ -8,6 +8,7 @@ import torch
 
 from fusionkd.distillation import (
     BoxResponse,
+    DetectionPseudoLabel,
     FeatureMimic,
     HeatmapResponse,
     LinearRamp,
@@ -30,7 +31,10 @@ TERMS: dict[str, Callable[..., Term]] = {
     "box": BoxResponse,
     "box_truth": lambda teacher, **options: BoxResponse(teacher, at="ground_truth", **options),
     "relation": ObjectRelation,
+    "pseudo_label": DetectionPseudoLabel,
 }
+COMPARE = [name for name in TERMS if name != "pseudo_label"]
+"""Terms of a difference; pseudo-labels ask for certainty, also of a student that equals its teacher."""
 
 
 def identity(term: Term) -> None:
@@ -42,15 +46,17 @@ def identity(term: Term) -> None:
             torch.nn.init.zeros_(convolution.bias)
 
 
+@pytest.mark.parametrize("name", COMPARE)
+def test_term_is_zero_at_equality(name: str) -> None:
+    output = make_output()
+    term = TERMS[name]("t")
+    term.prepare(name, output, {"t": output})
+    identity(term)
+    assert float(term(output, {"t": output}, make_batch())) == pytest.approx(0.0, abs=1e-6)
+
+
 @pytest.mark.parametrize("name", TERMS)
 class TestEveryTerm:
-    def test_is_zero_at_equality(self, name: str) -> None:
-        output = make_output()
-        term = TERMS[name]("t")
-        term.prepare(name, output, {"t": output})
-        identity(term)
-        assert float(term(output, {"t": output}, make_batch())) == pytest.approx(0.0, abs=1e-6)
-
     def test_gives_the_student_a_finite_gradient_and_the_teacher_none(self, name: str) -> None:
         student = make_output(seed=1, requires_grad=True)
         teachers = {"a": make_output(seed=2), "b": make_output(FINE, seed=3, channels=5)}
@@ -142,14 +148,17 @@ class TestRefusals:
     def test_no_class_in_common(self) -> None:
         self.refuse(BoxResponse("t"), {"t": make_output(classes=("cow",))}, "cow")
 
-    def test_class_weights_of_an_unknown_class(self) -> None:
-        term = HeatmapResponse("t", class_weights={"t": {"cow": 2.0}})
+    @pytest.mark.parametrize("kind", [HeatmapResponse, DetectionPseudoLabel])
+    def test_class_weights_of_an_unknown_class(self, kind: Callable[..., Term]) -> None:
+        term = kind("t", class_weights={"t": {"cow": 2.0}})
         with pytest.raises(UserError, match="cow"):
             term.prepare("mine", make_output(), {"t": make_output()})
 
     def test_class_weights_of_a_stranger(self) -> None:
         with pytest.raises(UserError, match="other"):
             HeatmapResponse("t", class_weights={"other": {"car": 2.0}})
+        with pytest.raises(UserError, match=r"at least 0, found car: -2\.0"):
+            DetectionPseudoLabel("t", class_weights={"t": {"car": -2.0}})
 
     @pytest.mark.parametrize("tap", ["heatmap", "neck"])
     def test_features_that_are_none(self, tap: str) -> None:

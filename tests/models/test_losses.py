@@ -49,14 +49,15 @@ def test_heatmap_losses_against_their_formulas() -> None:
     logits = 4 * torch.randn(2, 3, 8, 8, generator=generator, dtype=torch.float64)
     target = torch.rand(2, 3, 8, 8, generator=generator, dtype=torch.float64)
     target[0, 0, 2, 2] = target[1, 2, 7, 0] = 1.0
+    scored = target * torch.rand(2, 3, 8, 8, generator=generator, dtype=torch.float64)
     logits.requires_grad_()
     gaussian = quality = 0.0
-    for x, t in zip(logits.flatten(), target.flatten()):
+    for x, t, s in zip(logits.flatten(), target.flatten(), scored.flatten()):
         p = 1 / (1 + torch.exp(-x))
-        centre = -((1 - p) ** 2) * torch.log(p)
+        centre = -s * ((1 - p) ** 2) * torch.log(p)
         gaussian = gaussian + (centre if t == 1 else -((1 - t) ** 4) * p**2 * torch.log(1 - p))
-        quality = quality + (t - p) ** 2 * -(t * torch.log(p) + (1 - t) * torch.log(1 - p))
-    ours = heatmap_losses(logits, target)
+        quality = quality + (s - p) ** 2 * -(s * torch.log(p) + (1 - s) * torch.log(1 - p))
+    ours = heatmap_losses(logits, target, scored)
     for mine, wanted in zip(ours, (gaussian, quality)):
         torch.testing.assert_close(mine, wanted)
         a, b = (torch.autograd.grad(value, logits, retain_graph=True)[0] for value in (mine, wanted))
@@ -65,7 +66,8 @@ def test_heatmap_losses_against_their_formulas() -> None:
 
 def test_heatmap_losses_survive_extreme_logits() -> None:
     logits = torch.tensor([[-1e4, 1e4, -1e4, 1e4]], requires_grad=True)
-    losses = heatmap_losses(logits, torch.tensor([[1.0, 1.0, 0.0, 0.0]]))
+    target = torch.tensor([[1.0, 1.0, 0.0, 0.0]])
+    losses = heatmap_losses(logits, target, target)
     sum(losses).backward()
     assert all(torch.isfinite(loss) for loss in losses)
     assert torch.isfinite(logits.grad).all()
