@@ -40,17 +40,17 @@ class PseudoLabels:
 
 
 def pseudo_labels(frames: Sequence[Boxes3D], counts: Tensor) -> PseudoLabels:
-    """Boxes of each frame, padded to equal numbers.
+    """Boxes of some frames of a batch, padded to equal numbers.
 
     Args:
-        frames: Boxes of B frames, their labels in the student's order of classes.
-        counts: (B,) bool, the frames that the labels shall be used on.
+        frames: Boxes of the frames that count, their labels in the student's order of classes.
+        counts: (B,) bool, which frames of the batch those are.
     """
     most = max([1, *map(len, frames)])
-    boxes = np.zeros((len(frames), most, 9), np.float32)
-    label = np.full((len(frames), most), -1, np.int64)
-    score = np.zeros((len(frames), most), np.float32)
-    for number, found in enumerate(frames):
+    boxes = np.zeros((len(counts), most, 9), np.float32)
+    label = np.full((len(counts), most), -1, np.int64)
+    score = np.zeros((len(counts), most), np.float32)
+    for number, found in zip(counts.nonzero()[:, 0].tolist(), frames):
         boxes[number, : len(found)] = found.to_array()
         label[number, : len(found)] = found.label
         score[number, : len(found)] = found.score
@@ -118,7 +118,8 @@ class DetectionPseudoLabel(Term):
 
     def loss(self, student: FusionOutput, teachers: Mapping[str, FusionOutput], batch: TermBatch) -> Tensor:
         """The unweighted loss, a scalar; 0 where all frames are labelled."""
-        labels = pseudo_labels(self.boxes(student, teachers), ~batch.labelled)
+        frames = self.boxes(student, {name: _frames(output, ~batch.labelled) for name, output in teachers.items()})
+        labels = pseudo_labels(frames, ~batch.labelled)
         losses = self.criterion(replace(student, depth_logits=None), labels, score=labels.score)
         return torch.stack(list(losses.values())).sum()
 
@@ -134,6 +135,14 @@ class DetectionPseudoLabel(Term):
         trust *= [[label in teacher.classes for label in student.classes] for teacher in teachers.values()]
         fused = [weighted_box_fusion(frame, trust=trust) for frame in zip(*sets)]
         return [frame.select(frame.score >= self.threshold) for frame in fused]
+
+
+def _frames(output: FusionOutput, chosen: Tensor) -> FusionOutput:
+    """What boxes are made of, of some frames."""
+    axis = None if output.heading_axis is None else output.heading_axis[chosen]
+    return replace(
+        output, heatmap=output.heatmap[chosen], box_regression=output.box_regression[chosen], heading_axis=axis
+    )
 
 
 def _in_classes(frames: Sequence[Boxes3D], mapping: Sequence[int]) -> list[Boxes3D]:

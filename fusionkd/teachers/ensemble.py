@@ -44,55 +44,58 @@ def weighted_box_fusion(
             f"{weight.shape} from {weight.min(initial=0.0)}."
         )
     boxes = Boxes3D.concatenate(list(detections))
-    detector = np.repeat(np.arange(len(detections)), [len(found) for found in detections])
-    trusted = boxes.score * weight[detector, boxes.label]  # (N,)
-    fused = [
-        _fused(boxes.select(members), weight[detector[members], label], total_trust=float(weight[:, label].sum()))
-        for label in np.unique(boxes.label)
-        for members in _clusters(boxes, trusted, np.flatnonzero(boxes.label == label), radius_m=radius_m[label])
-    ]
-    together = Boxes3D.concatenate(fused)
-    return together.select(np.argsort(-together.score, kind="stable"))
+    weight_of_box = weight[np.repeat(np.arange(len(detections)), [len(found) for found in detections]), boxes.label]
+    counts = boxes.score * weight_of_box > 0
+    boxes, weight_of_box = boxes.select(counts), weight_of_box[counts]
+    cluster = _clusters(boxes, boxes.score * weight_of_box, radius_m=np.asarray(radius_m, np.float64)[boxes.label])
+    fused = _means(boxes, weight_of_box, cluster, total_trust=weight.sum(axis=0))
+    return fused.select(np.argsort(-fused.score, kind="stable"))
 
 
-def _clusters(
-    boxes: Boxes3D, trusted: NDArray[np.float64], rows: NDArray[np.int64], *, radius_m: float
-) -> list[NDArray[np.int64]]:
-    """Indices of the boxes of each object, among ``rows``."""
-    members: list[list[int]] = []
-    fused_m = np.zeros((0, 2))
+def _clusters(boxes: Boxes3D, trusted: NDArray[np.float64], *, radius_m: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Which object each box belongs to, (N,): numbers from 0 without gaps."""
+    cluster = np.full(len(boxes), -1, np.int64)
     xy_m = boxes.xyz_m[:, :2].astype(np.float64)
-    for row in rows[np.argsort(-trusted[rows], kind="stable")]:
-        if trusted[row] <= 0:
-            break
-        distance_m = np.hypot(*(fused_m - xy_m[row]).T)  # (objects so far,)
-        if len(members) == 0 or distance_m.min() > radius_m:
-            members.append([int(row)])
-            fused_m = np.concatenate([fused_m, xy_m[row : row + 1]])
-            continue
-        nearest = int(distance_m.argmin())
-        members[nearest].append(int(row))
-        fused_m[nearest] = np.average(xy_m[members[nearest]], axis=0, weights=trusted[members[nearest]])
-    return [np.array(rows) for rows in members]
+    label = np.full(len(boxes), -1, np.int64)  # of each object, as all below
+    total, fused_m = np.zeros(len(boxes)), np.zeros((len(boxes), 2))
+    objects = 0
+    for row in np.argsort(-trusted, kind="stable"):
+        away_m = fused_m[:objects] - xy_m[row]
+        squared = np.where(label[:objects] == boxes.label[row], (away_m**2).sum(axis=1), np.inf)
+        number = int(squared.argmin()) if objects else 0
+        if objects == 0 or squared[number] > radius_m[row] ** 2:
+            number = objects
+            objects += 1
+        cluster[row], label[number] = number, boxes.label[row]
+        total[number] += trusted[row]
+        fused_m[number] += (xy_m[row] - fused_m[number]) * (trusted[row] / total[number])
+    return cluster
 
 
-def _fused(members: Boxes3D, weight: NDArray[np.float64], *, total_trust: float) -> Boxes3D:
-    trusted = members.score * weight
-    share = trusted / trusted.sum()
-    known = np.isfinite(members.velocity_mps).all(axis=1)
-    velocity = np.full(2, np.nan)
-    if known.any():
-        velocity = np.average(members.velocity_mps[known], axis=0, weights=trusted[known])
-    row = np.concatenate(
-        [share @ members.xyz_m, share @ members.lwh_m, [_mean_heading(members.yaw_rad, share)], velocity]
-    )
+def _means(
+    boxes: Boxes3D, weight: NDArray[np.float64], cluster: NDArray[np.int64], *, total_trust: NDArray[np.float64]
+) -> Boxes3D:
+    """One box per cluster."""
+    objects = int(cluster.max(initial=-1)) + 1
+    trusted = boxes.score * weight
+
+    def added(values: NDArray[Any]) -> NDArray[np.float64]:
+        return np.bincount(cluster, values, minlength=objects).astype(np.float64)
+
+    def mean(values: NDArray[Any], counts: NDArray[Any]) -> NDArray[np.float64]:
+        with np.errstate(invalid="ignore"):
+            return np.stack([added(counts * column) for column in values.T], axis=1) / added(counts)[:, None]
+
+    known = np.isfinite(boxes.velocity_mps).all(axis=1)
+    velocity_mps = mean(np.nan_to_num(boxes.velocity_mps), trusted * known)  # NaN where nobody knows
+    yaw_rad = boxes.yaw_rad.astype(np.float64)
+    axis_rad = 0.5 * np.arctan2(added(trusted * np.sin(2 * yaw_rad)), added(trusted * np.cos(2 * yaw_rad)))
+    along = added(trusted * np.sign(np.cos(yaw_rad - axis_rad[cluster])))
+    heading_rad = wrap_angle_rad(axis_rad + np.pi * (along < 0))
+    label = np.zeros(objects, np.int64)
+    label[cluster] = boxes.label
     # Equation 5 with trust in place of numbers: the mean, times min(members, detectors) / detectors.
-    mean = trusted.sum() / weight.sum()
-    score = mean * min(float(weight.sum()), total_trust) / total_trust
-    return Boxes3D.from_array(row[None], members.label[:1], np.array([score]))
-
-
-def _mean_heading(yaw_rad: NDArray[np.float32], share: NDArray[np.float64]) -> float:
-    axis_rad = 0.5 * np.arctan2(share @ np.sin(2 * yaw_rad), share @ np.cos(2 * yaw_rad))
-    along = share @ np.sign(np.cos(yaw_rad - axis_rad))
-    return float(wrap_angle_rad(np.array(axis_rad if along >= 0 else axis_rad + np.pi)))
+    trust = total_trust[label]
+    score = added(trusted) / added(weight) * np.minimum(added(weight), trust) / trust
+    rows = [mean(boxes.xyz_m, trusted), mean(boxes.lwh_m, trusted), heading_rad[:, None], velocity_mps]
+    return Boxes3D.from_array(np.concatenate(rows, axis=1), label, score)
