@@ -3,14 +3,16 @@
 The world has other seeds than the teachers' and the default world. Few scenes are labelled, others are
 logs without labels. First the control's learning rate and augmentation are tuned (one seed), then every
 arm is trained on the same seeds, each of which draws other labelled scenes, another order and another
-initialisation. All arms take equally many steps of equally many frames and have the same ground-truth
-loss forms.
+initialisation. All arms take equally many steps of equally many frames, have the same learning rate and the
+same loss forms on labels. Augmentation is the control's advantage alone: without it each frame's teachers
+are asked once.
 
 Every finished run is kept in ``benchmarks/results/kd_gain/`` and is not run again, so the benchmark can be
 interrupted and grown:
 
     python benchmarks/kd_gain.py                     # everything that is missing, then the table
     python benchmarks/kd_gain.py --seeds 0 1 2 3 4   # more seeds
+    python benchmarks/kd_gain.py --steps 400         # shorter trainings, kept apart
     python benchmarks/kd_gain.py --table             # only the table
 """
 
@@ -49,17 +51,19 @@ class Run:
     Attributes:
         arm: Name of the setting.
         seed: Of the labelled scenes, the order and the initialisation.
+        steps: Of its optimiser.
         options: Of ``tools/train.py fit``.
     """
 
     arm: str
     seed: int
+    steps: int
     options: tuple[str, ...]
 
     @property
     def path(self) -> Path:
         """Where its result is kept."""
-        return RUNS / f"{self.arm}-seed{self.seed}.json"
+        return RUNS / f"steps{self.steps}" / f"{self.arm}-seed{self.seed}.json"
 
 
 def labelled_scenes(names: list[str], seed: int) -> list[str]:
@@ -75,7 +79,7 @@ def train_scenes(root: Path) -> list[str]:
     return sorted(scene["name"] for scene in scenes if scene["name"] in set(train))
 
 
-def execute(run: Run, root: Path, steps: int) -> None:
+def execute(run: Run, root: Path) -> None:
     """Train and keep the figures; nothing is kept of a run that failed."""
     scenes = labelled_scenes(train_scenes(root), run.seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -83,7 +87,7 @@ def execute(run: Run, root: Path, steps: int) -> None:
         command += ["--data.init_args.root", str(root), "--data.init_args.version", WORLD.version]
         command += ["--data.init_args.labelled_scenes", json.dumps(scenes), "--data.init_args.num_workers", "1"]
         command += ["--data.init_args.seed", str(run.seed), "--seed_everything", str(run.seed)]
-        command += ["--trainer.max_steps", str(steps), "--trainer.val_check_interval", str(steps)]
+        command += ["--trainer.max_steps", str(run.steps), "--trainer.val_check_interval", str(run.steps)]
         command += ["--trainer.default_root_dir", folder, "--trainer.logger", "false"]
         # One thread per process: two runs side by side beat two threads in one.
         environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
@@ -99,7 +103,7 @@ def execute(run: Run, root: Path, steps: int) -> None:
         "arm": run.arm,
         "seed": run.seed,
         "simulated": report["simulated"],
-        "steps": steps,
+        "steps": run.steps,
         "labelled_scenes": scenes,
         "options": list(run.options),
         "figures": {row["name"]: row["figures"] for row in report["rows"]},
@@ -119,14 +123,14 @@ def student_figures(run: Run) -> dict[str, float]:
     return next(values for name, values in figures.items() if name in ("student", "distilled student"))
 
 
-def tuning_runs() -> list[Run]:
+def tuning_runs(steps: int) -> list[Run]:
     """The control at each learning rate, with and without BEV augmentation, on the first seed."""
     runs = []
     for lr in LEARNING_RATES:
         rate = ("--model.optimizer.lr", f"{lr:g}")
         augmented = ("--data.init_args.bev_augmentation", AUGMENTATION)
-        runs.append(Run(f"tune-lr{lr:g}", 0, (*CONTROL, *rate)))
-        runs.append(Run(f"tune-lr{lr:g}-augmented", 0, (*CONTROL, *rate, *augmented)))
+        runs.append(Run(f"tune-lr{lr:g}", 0, steps, (*CONTROL, *rate)))
+        runs.append(Run(f"tune-lr{lr:g}-augmented", 0, steps, (*CONTROL, *rate, *augmented)))
     return runs
 
 
@@ -135,15 +139,15 @@ def best(runs: list[Run]) -> Run:
     return max(runs, key=lambda run: student_figures(run)["NDS"])
 
 
-def arms(seeds: list[int]) -> list[Run]:
+def arms(seeds: list[int], steps: int) -> list[Run]:
     """Every arm on every seed: the control with its best options, the student with the same learning rate."""
-    control = best(tuning_runs()).options
+    control = best(tuning_runs(steps)).options
     lr = control[control.index("--model.optimizer.lr") + 1]
     settings: dict[str, tuple[str, ...]] = {
         "control": control,
         "distilled": (*DISTILLED, "--model.optimizer.lr", lr),
     }
-    return [Run(arm, seed, options) for seed in seeds for arm, options in settings.items()]
+    return [Run(arm, seed, steps, options) for seed in seeds for arm, options in settings.items()]
 
 
 def paired(runs: list[Run], seeds: list[int], figure: str) -> NDArray[np.float64]:
@@ -167,6 +171,7 @@ def t_interval(values: NDArray[np.float64]) -> tuple[float, float] | None:
 
 def table(runs: list[Run], seeds: list[int]) -> list[Row]:
     """Means of both arms and their paired differences."""
+    trained = f"{len(seeds)} seeds of {runs[0].steps} steps"
     rows = []
     for figure in FIGURES:
         distilled, control = (mean_figure(runs, arm, figure) for arm in ("distilled", "control"))
@@ -176,7 +181,7 @@ def table(runs: list[Run], seeds: list[int]) -> list[Row]:
         gain = paired(runs, seeds, figure)
         rows.append(
             Row(
-                f"{figure}, distilled minus control, {len(seeds)} seeds",
+                f"{figure}, distilled minus control, {trained}",
                 float(gain.mean()),
                 "points",
                 target=4.0,
@@ -191,18 +196,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=REPOSITORY / "data" / "simulated-kd-gain", help="the world")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=800, help="of each training")
     parser.add_argument("--jobs", type=int, default=2, help="trainings side by side")
     parser.add_argument("--table", action="store_true", help="train nothing")
     given = parser.parse_args()
     if not given.table:
         if not (given.root / WORLD.version).is_dir():
             write_world(given.root, WORLD)
-        for stage in (tuning_runs, lambda: arms(given.seeds)):
+        for stage in (lambda: tuning_runs(given.steps), lambda: arms(given.seeds, given.steps)):
             missing = [run for run in stage() if not run.path.is_file()]
             with ThreadPoolExecutor(given.jobs) as pool:
-                list(pool.map(lambda run: execute(run, given.root, given.steps), missing))
-    write_result("kd_gain", table(arms(given.seeds), given.seeds), simulated=True)
+                list(pool.map(lambda run: execute(run, given.root), missing))
+    write_result("kd_gain", table(arms(given.seeds, given.steps), given.seeds), simulated=True)
 
 
 if __name__ == "__main__":
