@@ -23,7 +23,7 @@ from fusionkd.data.splits import default_split, scenes_of
 from fusionkd.data.views import PillarView, RasterView
 from fusionkd.errors import UserError
 from fusionkd.geometry import DETECTION_CLASSES, BevGrid
-from fusionkd.preprocess.warmup import compile_kernels
+from fusionkd.preprocess.warmup import announce_slowness, compile_kernels
 
 DEFAULT_GRID = BevGrid()
 """+-51.2 m in cells of 0.8 m."""
@@ -139,7 +139,7 @@ class NuScenesDataModule(pl.LightningDataModule):
             simulate(self.root, self.version, self._world)
         NuScenesIndex.load(self.root, self.version)
         # Here, so that loader processes find the kernels compiled instead of each compiling them.
-        compile_kernels()
+        compile_kernels(announce_slowness())
         if self._gt_paste is not None:
             self._paster(self.records("train"))
 

@@ -48,3 +48,21 @@ def compile_kernels(progress: Callable[[str], None] | None = None) -> float:
             progress(name)
         call()
     return time.perf_counter() - start
+
+
+def announce_slowness(after_s: float = 4.0) -> Callable[[str], None]:
+    """A ``progress`` that says once what takes so long, where kernels are compiled and not just loaded.
+
+    Args:
+        after_s: How long to be silent; kernels that are only loaded take less.
+    """
+    start = time.perf_counter()
+    told = False
+
+    def progress(_name: str) -> None:
+        nonlocal told
+        if not told and time.perf_counter() - start > after_s:
+            told = True
+            print("Compiling the Numba kernels, once on this machine ...", flush=True)
+
+    return progress

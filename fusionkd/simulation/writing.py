@@ -52,9 +52,16 @@ def write_world(
         progress: A bar on the terminal, nothing, or a function that is told keyframes done and in all.
 
     Raises:
-        UserError: If the folder holds something else or can't be written.
+        UserError: If the folder holds something else or can't be written, or if a script calls this while a worker
+            process of its own imports it.
     """
     root = Path(root).absolute()
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        # Such a worker would wait for the lock that its parent holds, and the parent for the worker.
+        raise UserError(
+            "write_world starts processes, and each of them imports your script: call it below "
+            "`if __name__ == '__main__':`, or give workers=1."
+        )
     if workers is not None and workers < 1:
         raise UserError(f"workers must be at least 1, found {workers}.")
     try:
@@ -175,8 +182,8 @@ def _record_in_processes(
                 report(counter.value)
         except BrokenProcessPool as error:
             raise UserError(
-                "A process that was writing scenes was killed, perhaps for lack of memory. "
-                "Run the same command again: finished scenes are kept."
+                "A process that was writing scenes ended: what it said stands above, or it was killed for lack of "
+                "memory. Run the same command again: finished scenes are kept."
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -1,7 +1,9 @@
 import subprocess
 import sys
 
-from fusionkd.preprocess.warmup import compile_kernels
+import pytest
+
+from fusionkd.preprocess.warmup import announce_slowness, compile_kernels
 
 # A fresh process, because other tests may have compiled what the warm-up forgets.
 SCRIPT = """
@@ -50,3 +52,11 @@ def test_the_warm_up_leaves_nothing_to_compile() -> None:
 
 def test_the_warm_up_may_be_silent_and_called_again() -> None:
     assert compile_kernels() >= 0
+
+
+def test_slowness_is_told_once_and_haste_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    slow, fast = announce_slowness(after_s=0.0), announce_slowness(after_s=3600.0)
+    for name in ("fuse_sweeps", "bev_raster"):
+        slow(name)
+        fast(name)
+    assert capsys.readouterr().out.splitlines() == ["Compiling the Numba kernels, once on this machine ..."]

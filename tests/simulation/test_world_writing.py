@@ -87,6 +87,19 @@ def test_a_killed_process_is_resumed(whole: dict[str, str], tmp_path: Path) -> N
     assert digest(root) == whole
 
 
+@pytest.mark.slow
+def test_script_that_its_own_workers_import_is_told_so(tmp_path: Path) -> None:
+    script = tmp_path / "unguarded.py"
+    settings = {**TINY.as_dict(), "scenes": 2}
+    script.write_text(
+        "from fusionkd.simulation import WorldSettings, write_world\n"
+        f"write_world({str(tmp_path / 'world')!r}, WorldSettings(**{settings}), workers=2, progress=False)\n"
+    )
+    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=120)
+    assert run.returncode != 0
+    assert "if __name__ == '__main__':" in run.stderr
+
+
 def test_a_partial_world_of_other_settings_is_thrown_away(whole: dict[str, str], tmp_path: Path) -> None:
     partial = tmp_path / ".world.partial"
     (partial / "parts").mkdir(parents=True)
