@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fusionkd.distillation.base import Term, TermBatch, class_mapping
 from fusionkd.distillation.schedules import Schedule
-from fusionkd.distillation.trust import ClassTrust
+from fusionkd.distillation.trust import ClassTrust, Trust
 from fusionkd.errors import UserError
 from fusionkd.geometry import Boxes3D
 from fusionkd.models.decode import Decoder
@@ -77,7 +77,8 @@ class DetectionPseudoLabel(Term):
         weight: Factor on the loss.
         threshold: Boxes with a lower (fused) score are left out.
         candidate_threshold: Lowest score with which a teacher's box takes part in the fusion.
-        class_weights: Per teacher and class, how much its word counts in the fusion; 1 where absent.
+        class_weights: By teacher, how much its word counts in the fusion: a number, or one per
+            class; 1 where absent. Useful where one teacher knows a class better than the other.
         losses: Weights of the losses; those of ``CenterLoss`` where None, without depth.
         schedule: How the factor changes over the run; None keeps it.
     """
@@ -89,7 +90,7 @@ class DetectionPseudoLabel(Term):
         *,
         threshold: float = 0.3,
         candidate_threshold: float = 0.1,
-        class_weights: dict[str, dict[str, float]] | None = None,
+        class_weights: Trust | None = None,
         losses: LossWeights | None = None,
         schedule: Schedule | None = None,
     ) -> None:

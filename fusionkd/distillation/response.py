@@ -11,7 +11,7 @@ from fusionkd.distillation.base import Term, TermBatch, class_mapping
 from fusionkd.distillation.masks import MaskKind, gaussian_foreground, teacher_foreground, unseen_cells
 from fusionkd.distillation.resample import covered_cells, resample_bev
 from fusionkd.distillation.schedules import Schedule
-from fusionkd.distillation.trust import ClassTrust
+from fusionkd.distillation.trust import ClassTrust, Trust
 from fusionkd.errors import UserError
 from fusionkd.models.values import FusionOutput
 
@@ -46,8 +46,8 @@ class HeatmapResponse(Term):
         beta: Exponent of ``quality_focal``.
         merge: ``each`` takes the mean of the losses against every teacher; ``mean`` and ``max`` make one
             probability of the teachers' first, the mean or the most confident one.
-        class_weights: Per teacher and class, how much it counts in ``each`` and ``mean``; 1 where absent.
-            Useful where one teacher knows a class better than the other.
+        class_weights: By teacher, how much its word counts in ``each`` and ``mean``: a number, or one per
+            class; 1 where absent. Useful where one teacher knows a class better than the other.
         mask: Cells that count: ``none`` is all of them.
         schedule: How the factor changes over the run; None keeps it.
     """
@@ -59,7 +59,7 @@ class HeatmapResponse(Term):
         *,
         beta: float = 2.0,
         merge: Literal["each", "mean", "max"] = "each",
-        class_weights: dict[str, dict[str, float]] | None = None,
+        class_weights: Trust | None = None,
         mask: MaskKind = "none",
         schedule: Schedule | None = None,
     ) -> None:

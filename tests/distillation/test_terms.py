@@ -159,6 +159,8 @@ class TestRefusals:
             HeatmapResponse("t", class_weights={"other": {"car": 2.0}})
         with pytest.raises(UserError, match=r"at least 0, found car: -2\.0"):
             DetectionPseudoLabel("t", class_weights={"t": {"car": -2.0}})
+        with pytest.raises(UserError, match="all classes: -1"):
+            DetectionPseudoLabel("t", class_weights={"t": -1.0})
 
     @pytest.mark.parametrize("tap", ["heatmap", "neck"])
     def test_features_that_are_none(self, tap: str) -> None:
