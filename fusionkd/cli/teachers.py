@@ -182,14 +182,18 @@ def made_by(checkpoint: Path, name: str) -> str:
     """The commands that make a model of the zoo, as Markdown.
 
     Args:
-        checkpoint: Where its training left it, ``RUN/student.ckpt``.
+        checkpoint: Where its training left it, ``RUN/student.ckpt``, the run being named after its configuration.
         name: The name after ``zoo:``.
     """
     if name in TEACHERS:
         return f"`python tools/train_teachers.py --only {name}`"
-    training = f"`python tools/train.py fit --config configs/{checkpoint.parent.name}.yaml`"
-    export_again = f"`python tools/train_teachers.py --export runs/{checkpoint.parent.name}/{checkpoint.name} {name}`"
-    return f"{training}, then {export_again}"
+    run = checkpoint.parent.name
+    training = f"python tools/train.py fit --config configs/{run}.yaml"
+    config = checkpoint.parent / "config.yaml"
+    if config.is_file():
+        trainer = yaml.safe_load(config.read_text())["trainer"]
+        training += "".join(f" --trainer.{key} {trainer[key]}" for key in ("max_steps", "val_check_interval"))
+    return f"`{training}`, then `python tools/train_teachers.py --export runs/{run}/{checkpoint.name} {name}`"
 
 
 def _data_of(config: Path) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def pseudo_labels(frames: Sequence[Boxes3D], counts: Tensor) -> PseudoLabels:
 
 
 class DetectionPseudoLabel(Term):
-    """The teachers' boxes become the unlabelled frames' annotations (SparseKD, NeurIPS 2022, section 4.2).
+    """The teachers' boxes become the unlabelled frames' annotations (label KD of SparseKD, Yang et al., NeurIPS 2022).
 
     Several teachers' boxes are made one set by ``weighted_box_fusion``. What is left above the threshold is compared
     with the student by the losses that annotations have, each box counting with its score.
