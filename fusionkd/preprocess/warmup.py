@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from fusionkd.geometry.grid import BevGrid
 from fusionkd.geometry.iou import rotated_iou_bev
 from fusionkd.preprocess.boxes import points_in_boxes
 from fusionkd.preprocess.cells import crop_to_grid
+from fusionkd.preprocess.compiled import forget_stale_kernels
 from fusionkd.preprocess.depth import lidar_depth_maps
 from fusionkd.preprocess.pillars import dynamic_pillars, hard_pillars
 from fusionkd.preprocess.raster import bev_raster
@@ -43,6 +45,7 @@ def compile_kernels(progress: Callable[[str], None] | None = None) -> float:
         "rotated_iou_bev": lambda: rotated_iou_bev(boxes[:, [0, 1, 3, 4, 6]], boxes[:, [0, 1, 3, 4, 6]]),
     }
     start = time.perf_counter()
+    forget_stale_kernels(Path(__file__).parent)
     for name, call in calls.items():
         if progress is not None:
             progress(name)

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fusionkd import __version__
 from fusionkd.errors import UserError
-from fusionkd.simulation.compiled import forget_stale_kernels
+from fusionkd.preprocess.compiled import forget_stale_kernels
 from fusionkd.simulation.recording import SceneRecorder
 from fusionkd.simulation.records import TABLES, fixed_tables
 from fusionkd.simulation.rig import LIDAR, MOUNTINGS
@@ -68,7 +68,7 @@ def write_world(
         root.parent.mkdir(parents=True, exist_ok=True)
         with _only_writer(root):
             if not _is_written(root, settings):
-                forget_stale_kernels()
+                forget_stale_kernels(Path(__file__).parent)
                 partial = _open_partial(root, settings)
                 _record_scenes(partial, settings, workers or _usable_cores(), progress)
                 _assemble(partial, settings)

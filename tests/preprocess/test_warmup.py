@@ -1,8 +1,10 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from fusionkd.preprocess.compiled import forget_stale_kernels
 from fusionkd.preprocess.warmup import announce_slowness, compile_kernels
 
 # A fresh process, because other tests may have compiled what the warm-up forgets.
@@ -60,3 +62,18 @@ def test_slowness_is_told_once_and_haste_is_not(capsys: pytest.CaptureFixture[st
         slow(name)
         fast(name)
     assert capsys.readouterr().out.splitlines() == ["Compiling the Numba kernels, once on this machine ..."]
+
+
+def test_kernels_of_changed_sources_are_forgotten(tmp_path: Path) -> None:
+    (tmp_path / "kernel.py").write_text("a = 1\n")
+    cache = tmp_path / "__pycache__"
+    cache.mkdir()
+    (cache / "kernel.nbi").write_text("compiled")
+    forget_stale_kernels(tmp_path)
+    assert not (cache / "kernel.nbi").exists()
+    (cache / "kernel.nbi").write_text("compiled")
+    forget_stale_kernels(tmp_path)
+    assert (cache / "kernel.nbi").exists()
+    (tmp_path / "kernel.py").write_text("a = 2\n")
+    forget_stale_kernels(tmp_path)
+    assert not (cache / "kernel.nbi").exists()

@@ -8,8 +8,9 @@ import pytest
 from nuscenes import NuScenes
 from small_world import SETTINGS
 
+from fusionkd import simulation
+from fusionkd.preprocess.compiled import forget_stale_kernels
 from fusionkd.simulation import write_world
-from fusionkd.simulation.compiled import forget_stale_kernels
 from fusionkd.simulation.recording import SceneRecorder
 from fusionkd.simulation.scene import Scene, build_scene
 from fusionkd.simulation.sensing import Film
@@ -19,7 +20,7 @@ mpl.use("Agg")
 
 @pytest.fixture(scope="session", autouse=True)
 def _kernels_of_these_sources() -> None:
-    forget_stale_kernels()
+    forget_stale_kernels(Path(simulation.__file__).parent)
 
 
 @pytest.fixture(scope="session")

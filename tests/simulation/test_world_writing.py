@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fusionkd.errors import UserError
-from fusionkd.simulation import WorldSettings, compiled, write_world
+from fusionkd.simulation import WorldSettings, write_world
 
 TINY = WorldSettings(scenes=2, seed=9, keyframes_per_scene=1, image_width_px=64)
 
@@ -146,19 +146,3 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_no_workers_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="workers must be at least 1, found 0"):
         write_world(tmp_path / "world", TINY, workers=0, progress=False)
-
-
-def test_kernels_of_changed_sources_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "FOLDER", tmp_path)
-    (tmp_path / "kernel.py").write_text("a = 1\n")
-    cache = tmp_path / "__pycache__"
-    cache.mkdir()
-    (cache / "kernel.nbi").write_text("compiled")
-    compiled.forget_stale_kernels()
-    assert not (cache / "kernel.nbi").exists()
-    (cache / "kernel.nbi").write_text("compiled")
-    compiled.forget_stale_kernels()
-    assert (cache / "kernel.nbi").exists()
-    (tmp_path / "kernel.py").write_text("a = 2\n")
-    compiled.forget_stale_kernels()
-    assert not (cache / "kernel.nbi").exists()

@@ -3,19 +3,20 @@
 import hashlib
 from pathlib import Path
 
-FOLDER = Path(__file__).parent
 
-
-def forget_stale_kernels() -> None:
-    """Delete this room's cached kernels if any of its sources changed since they were compiled.
+def forget_stale_kernels(folder: Path) -> None:
+    """Delete a room's cached kernels if any of its sources changed since they were compiled.
 
     Numba compiles a kernel anew when its own file changes, but not when the file of another kernel that it calls does;
     a world written by half of an old and half of a new version would look right and be neither. Does nothing where the
     package's folder can't be written: Numba keeps its cache elsewhere then, and sources don't change in place.
+
+    Args:
+        folder: Of the room, such as ``fusionkd/simulation``.
     """
-    cache = FOLDER / "__pycache__"
+    cache = folder / "__pycache__"
     stamp = cache / "kernels.sha256"
-    sources = b"".join(path.read_bytes() for path in sorted(FOLDER.glob("*.py")))
+    sources = b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
     digest = hashlib.sha256(sources).hexdigest()
     try:
         if stamp.is_file() and stamp.read_text() == digest:
