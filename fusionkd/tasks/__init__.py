@@ -5,6 +5,7 @@ from fusionkd.tasks.checkpointing import RunCheckpoint
 from fusionkd.tasks.distillation import DistillationTask
 from fusionkd.tasks.evaluation import check_teachers, evaluate_models
 from fusionkd.tasks.faculty import Faculty
+from fusionkd.tasks.gradients import GradientShares, gradient_norms
 from fusionkd.tasks.measure import Cost, measure_cost
 from fusionkd.tasks.optimization import OneCycle
 from fusionkd.tasks.progress import ProgressBar, silence_warnings
@@ -18,6 +19,7 @@ __all__ = [
     "DistillationTask",
     "EndReport",
     "Faculty",
+    "GradientShares",
     "OneCycle",
     "ProgressBar",
     "RunCheckpoint",
@@ -26,6 +28,7 @@ __all__ = [
     "Tracker",
     "check_teachers",
     "evaluate_models",
+    "gradient_norms",
     "load_student",
     "measure_cost",
     "recorded_control",

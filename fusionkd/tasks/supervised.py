@@ -58,6 +58,8 @@ class SupervisedTask(pl.LightningModule):
         """The step after which they were taken."""
         self.last_predictions: dict[str, Boxes3D] = {}
         """Boxes in the ego frame of the last validation or test, by sample token; this process's share."""
+        self.step_losses: dict[str, Tensor] = {}
+        """The losses of the step between its forward and its backward pass, for callbacks."""
         # Checkpoints are checked by on_load_checkpoint, which names what is wrong.
         self.strict_loading = False
 
@@ -90,10 +92,15 @@ class SupervisedTask(pl.LightningModule):
     def total(self, losses: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """The sum of the losses; each is logged under its own name."""
         total = torch.stack(list(losses.values())).sum()
+        self.step_losses = dict(losses)
         logged = {f"train/{name}": value.detach() for name, value in losses.items()}
         self.log_dict(logged, batch_size=len(batch))
         self.log("train/loss", total.detach(), prog_bar=True, batch_size=len(batch))
         return total
+
+    def on_after_backward(self) -> None:
+        """Let go of the step's graph."""
+        self.step_losses = {}
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last validation's boxes."""

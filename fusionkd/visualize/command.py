@@ -1,6 +1,6 @@
 """Draw a frame: its points, what a model found in it and what the annotators say.
 
-python tools/visualize.py --root data/nuscenes --sample scene-0103:0 --checkpoint zoo:student --save scene.png
+python tools/visualize.py --config configs/nuscenes_mini.yaml --checkpoint zoo:student --sample 0 --save scene.png
 """
 
 import argparse
