@@ -1,6 +1,6 @@
 """What every term of distillation has in common."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import torch
@@ -11,7 +11,7 @@ from fusionkd.errors import UserError
 from fusionkd.models.values import FusionOutput
 
 TAPS: tuple[str, ...] = ("heatmap", "box_regression", "bev", "camera_bev", "lidar_bev")
-"""Maps of ``FusionOutput`` that a term can compare."""
+"""Maps of ``FusionOutput`` that a term can compare; any other tap is the dotted path of a module."""
 
 
 class TermBatch(Protocol):
@@ -54,7 +54,7 @@ class Term(nn.Module):
         self.schedule = schedule or Constant()
 
     def taps(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Fields of ``FusionOutput`` that the term reads: of the student, of each teacher."""
+        """What the term reads of the student and of each teacher: fields of ``FusionOutput`` or paths of modules."""
         raise NotImplementedError
 
     def build(self, student: FusionOutput, teachers: Mapping[str, FusionOutput]) -> None:
@@ -126,20 +126,25 @@ class Term(nn.Module):
 
 
 def tap(output: FusionOutput, name: str) -> Tensor:
-    """One map of an output, in float32.
+    """What stands at a tap of an output, in float32.
 
     Raises:
-        UserError: If the model has no such map.
+        UserError: If the model has no such tap.
     """
-    value = getattr(output, name, None) if name in TAPS else None
-    if not isinstance(value, Tensor):
+    value = getattr(output, name, None) if name in TAPS else output.hooked.get(name)
+    if value is None:
         raise UserError(f"There is no tap '{name}'; this model has {', '.join(taps_of(output))}.")
     return value.float()
 
 
 def taps_of(output: FusionOutput) -> list[str]:
-    """Names of the taps that an output has."""
-    return [name for name in TAPS if getattr(output, name) is not None]
+    """Names of the taps that an output has: its fields, then the modules that were recorded."""
+    return [name for name in TAPS if getattr(output, name) is not None] + sorted(output.hooked)
+
+
+def module_taps(names: Iterable[str]) -> set[str]:
+    """Those taps that are dotted paths of modules and no fields of ``FusionOutput``."""
+    return set(names) - set(TAPS)
 
 
 def class_mapping(source: tuple[str, ...], target: tuple[str, ...]) -> list[int]:

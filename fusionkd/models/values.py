@@ -1,7 +1,7 @@
 """What goes into a model and what comes out: the same for every teacher and student."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
@@ -67,6 +67,8 @@ class FusionOutput:
         task_of_class: Task index of each class.
         frame: Name of the coordinate frame the grid lies in.
         depth_edges_m: Borders of the depth bins, or None without ``depth_logits``.
+        hooked: What modules inside of the model gave, by dotted path, where someone asked for it
+            (``fusionkd.distillation.recording``).
     """
 
     heatmap: Tensor
@@ -81,3 +83,4 @@ class FusionOutput:
     task_of_class: tuple[int, ...]
     frame: str = "ego"
     depth_edges_m: tuple[float, ...] | None = None
+    hooked: Mapping[str, Tensor] = field(default_factory=dict)

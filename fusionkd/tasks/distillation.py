@@ -1,14 +1,15 @@
 """A student learns from labels and from frozen teachers."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from fusionkd.data import Batch
-from fusionkd.distillation import Term
+from fusionkd.distillation import Term, check_modules, module_taps, recording
 from fusionkd.errors import UserError
-from fusionkd.models import CenterLoss, Decoder, FusionModel
+from fusionkd.models import CenterLoss, Decoder, FusionModel, FusionOutput
 from fusionkd.tasks.evaluation import check_teachers
 from fusionkd.tasks.faculty import Faculty
 from fusionkd.tasks.optimization import OneCycle
@@ -89,7 +90,7 @@ class DistillationTask(SupervisedTask):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """One step on labels and teachers."""
-        output = self(batch)
+        output = self.student_output(batch)
         losses = {name: self.label_weight * value for name, value in self.losses(output, batch).items()}
         progress = self.progress
         active = {name: term for name, term in self._terms() if term.factor(progress) > 0}
@@ -98,6 +99,13 @@ class DistillationTask(SupervisedTask):
         for name, term in active.items():
             losses[f"distill/{name}"] = term(output, answers, batch, progress=progress)
         return self.total(losses, batch) + self._idle(active)
+
+    def student_output(self, batch: Batch) -> FusionOutput:
+        """The student's maps, with what its modules gave where a term reads that."""
+        paths = module_taps(name for _, term in self._terms() for name in term.taps()[0])
+        with recording(self.student, paths) as hooked:
+            output: FusionOutput = self(batch)
+        return replace(output, hooked=hooked)
 
     def _idle(self, active: Mapping[str, Term]) -> Tensor:
         """Zero, with a gradient of zero for the adapters of terms that pause: DDP waits for every parameter."""
@@ -110,15 +118,25 @@ class DistillationTask(SupervisedTask):
     def _prepare_terms(self) -> None:
         frame = self.data.dataset(self.data.records("train")[:1])[0]
         batch = self.data.batch([frame])
+        self._settle_taps()
         was_training = self.student.training
         self.student.eval()
         # In eval mode and on one frame, so that no batch statistics and no random numbers are spent.
         with torch.no_grad():
-            output = self.student(batch)
-            answers = {name: teacher(batch) for name, teacher in self.faculty.teachers.items()}
+            output = self.student_output(batch)
+            answers = {name: self.faculty.ask(name, batch) for name in self.faculty.teachers}
         self.student.train(was_training)
         for name, term in self._terms():
             term.prepare(name, output, answers)
+
+    def _settle_taps(self) -> None:
+        """Tell the faculty what is read of each teacher, and see that all modules that are read exist."""
+        for name, term in self._terms():
+            of_student, of_teacher = term.taps()
+            check_modules(of_student, self.student, term=name, owner="the student")
+            for teacher in set(term.teachers) & set(self.faculty.teachers):
+                model = self.faculty.teachers[teacher].model
+                check_modules(of_teacher, model, term=name, owner=f"teacher '{teacher}'")
         for name in self.faculty.needed:
             self.faculty.needed[name] = {
                 tap for _, term in self._terms() if name in term.teachers for tap in term.taps()[1]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fusionkd.data import Batch
+from fusionkd.distillation import module_taps, recording
 from fusionkd.models.values import FusionOutput
 from fusionkd.teachers import FrozenTeacher
 
@@ -31,7 +32,7 @@ class Faculty:
         self.teachers = dict(teachers)
         self.remember = remember
         self.needed: dict[str, set[str]] = {name: set(_MAPS) for name in self.teachers}
-        """Per teacher the maps that some term reads; the others aren't remembered."""
+        """Per teacher the taps that some term reads; others aren't remembered, and modules not recorded."""
         self._answers: dict[str, dict[str, dict[str, Tensor]]] = {name: {} for name in self.teachers}
         self._forms: dict[str, FusionOutput] = {}
 
@@ -57,24 +58,35 @@ class Faculty:
         asked = [name for name in self.teachers if names is None or name in names]
         if self.remember and asked and in_true_position(batch):
             return {name: self._recall(name, batch) for name in asked}
-        return {name: self.teachers[name](batch) for name in asked}
+        return {name: self.ask(name, batch) for name in asked}
+
+    def ask(self, name: str, batch: Batch) -> FusionOutput:
+        """One teacher's answer, nothing remembered, with what its modules gave where ``needed`` says so."""
+        teacher = self.teachers[name]
+        with recording(teacher.model, module_taps(self.needed[name]) - set(_MAPS)) as hooked:
+            answer: FusionOutput = teacher(batch)
+        return replace(answer, hooked=hooked)
 
     def _recall(self, name: str, batch: Batch) -> FusionOutput:
         known = self._answers[name]
         missing = [row for row, token in enumerate(batch.token) if token not in known]
         if missing:
             part = batch if len(missing) == len(batch) else select_frames(batch, missing)
-            answer = self.teachers[name](part)
+            answer = self.ask(name, part)
             self._forms.setdefault(name, _without_maps(answer))
+            fields = {key: getattr(answer, key) for key in _MAPS if key in self.needed[name]}
+            maps = {key: value for key, value in fields.items() if isinstance(value, Tensor)} | dict(answer.hooked)
+            # A camera encoder's maps have one row per image: all those of a frame belong together.
+            maps = {key: v.reshape(len(part), -1, *v.shape[1:]) for key, v in maps.items()}  # (B, rows per frame, ...)
             for place, token in enumerate(part.token):
-                maps = {key: getattr(answer, key) for key in _MAPS if key in self.needed[name]}
                 # Clones: a view would keep the whole batch's maps alive.
-                known[token] = {k: v[place].half().clone() for k, v in maps.items() if isinstance(v, Tensor)}
+                known[token] = {key: value[place].half().clone() for key, value in maps.items()}
         rows = [known[token] for token in batch.token]
         # Mixed precision would refuse to stack the one 16-bit type while it works in the other.
         with torch.autocast(device_type=batch.device.type, enabled=False):
-            stacked: dict[str, Any] = {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
-        return replace(self._forms[name], **stacked)
+            stacked: dict[str, Any] = {key: torch.cat([row[key] for row in rows]) for key in rows[0]}
+        hooked = {key: stacked.pop(key) for key in rows[0] if key not in _MAPS}
+        return replace(self._forms[name], **stacked, hooked=hooked)
 
 
 def in_true_position(batch: Batch) -> bool:
@@ -120,4 +132,4 @@ def _without_maps(output: FusionOutput) -> FusionOutput:
     """Grid, classes and frame of an output, with empty maps in place of those it has."""
     empty = output.heatmap.new_zeros(0)
     present: dict[str, Any] = {key: empty for key in _MAPS if isinstance(getattr(output, key), Tensor)}
-    return replace(output, **present, depth_logits=None)
+    return replace(output, **present, depth_logits=None, hooked={})
