@@ -206,7 +206,38 @@ class CorrelationKD(ObjectLogits):
 
 
 class StandardizedLogitKL(ObjectLogits):
-    """Like ``LogitKL``, blind to how sure either model is; see ``standardized_logit_kl`` and ``ObjectLogits``."""
+    """Like ``LogitKL``, blind to how sure either model is; see ``standardized_logit_kl``.
+
+    Args:
+        teacher: Name or names in the task's ``teachers``; with several, the mean of their losses.
+        weight: Factor on the loss.
+        temperature: Divides the standardised logits before the softmax.
+        at: Where objects are, as in ``ObjectLogits``.
+        threshold: Peaks with a lower score don't count.
+        max_objects: Peaks per frame.
+        schedule: How the factor changes over the run; None keeps it.
+    """
+
+    def __init__(
+        self,
+        teacher: str | list[str],
+        weight: float = 1.0,
+        *,
+        temperature: float = 2.0,
+        at: Literal["teacher", "ground_truth"] = "teacher",
+        threshold: float = 0.1,
+        max_objects: int = 200,
+        schedule: Schedule | None = None,
+    ) -> None:
+        super().__init__(
+            teacher,
+            weight,
+            temperature=temperature,
+            at=at,
+            threshold=threshold,
+            max_objects=max_objects,
+            schedule=schedule,
+        )
 
     def compare(self, student: Tensor, teacher: Tensor, *, target: Tensor, weight: Tensor) -> Tensor:
         """The loss of N objects."""

@@ -120,7 +120,8 @@ def standardized_logit_kl(
         weight: (N,) in [0, 1], 0 where a sample doesn't count; None counts all alike.
 
     Returns:
-        A scalar, at least 0; it sees neither shift nor positive scale of a sample's logits.
+        A scalar, at least 0; it sees neither shift nor positive scale of a sample's logits. Of two classes nothing is
+        left but which is higher, without a gradient: it needs three to teach.
     """
     return logit_kl(_standardise(student), _standardise(teacher), temperature=temperature, weight=weight)
 
@@ -164,6 +165,7 @@ def _unit_deviation(values: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _standardise(logits: Tensor) -> Tensor:
-    logits = at_least_float32(logits)
-    deviation = logits.std(dim=-1, keepdim=True).clamp(min=_LEAST_DEVIATION)
-    return (logits - logits.mean(dim=-1, keepdim=True)) / deviation
+    centred = at_least_float32(logits) - at_least_float32(logits).mean(dim=-1, keepdim=True)
+    length = torch.linalg.vector_norm(centred, dim=-1, keepdim=True)
+    deviation: Tensor = length / (logits.shape[-1] - 1) ** 0.5
+    return centred / deviation.clamp(min=_LEAST_DEVIATION)

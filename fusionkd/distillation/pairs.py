@@ -145,7 +145,7 @@ def _relative_distances(embeddings: Tensor) -> Tensor:
     embeddings = at_least_float32(embeddings)
     # Not F.pdist, whose gradient brings the process down where there are no embeddings (PyTorch 2.14).
     one, other = torch.triu_indices(len(embeddings), len(embeddings), offset=1, device=embeddings.device)
-    distances = torch.linalg.vector_norm(embeddings[one] - embeddings[other], dim=-1)
+    distances: Tensor = torch.linalg.vector_norm(embeddings[one] - embeddings[other], dim=-1)
     mean = distances.sum() / max(len(distances), 1)
     return distances / mean.clamp(min=_LEAST_DISTANCE)
 
