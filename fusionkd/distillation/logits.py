@@ -12,7 +12,7 @@ from fusionkd.distillation.numerics import at_least_float32, weighted_mean
 # Logits that spread less than this are all alike: dividing by their deviation would only magnify noise.
 _LEAST_DEVIATION = 1e-3
 # The same for probabilities, relative to their size.
-_LEAST_RELATIVE_SPREAD = 1e-5
+_LEAST_RELATIVE_SPREAD = 1e-3
 
 
 def logit_kl(student: Tensor, teacher: Tensor, *, temperature: float = 4.0, weight: Tensor | None = None) -> Tensor:

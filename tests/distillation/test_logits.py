@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fusionkd.distillation import correlation_kd, decoupled_kd, logit_kl, standardized_logit_kl
-from tests.distillation.oracles import assert_agree, assert_finite, draw, torchdistill_on_logits
+from tests.distillation.oracles import assert_agree, assert_finite, draw, torchdistill_on_logits, value_and_gradient
 
 TARGET = torch.tensor([3, 0, 4, 2, 2, 1, 0])
 LOSSES: dict[str, Callable[..., Tensor]] = {
@@ -162,3 +162,12 @@ def test_correlation_sees_no_positive_affine_map_of_a_row() -> None:
 def test_correlation_is_largest_for_the_opposite() -> None:
     teacher = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
     assert float(correlation_kd(-teacher, teacher)) == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("loss", [correlation_kd, standardized_logit_kl])
+def test_dividing_by_no_spread_does_not_blow_the_gradient_up(loss: Callable[..., Tensor]) -> None:
+    """A student at its first step says the same of every class."""
+    teacher = draw(7, 5, seed=2).float()
+    for student in (torch.zeros(7, 5), 1e-6 * draw(7, 5, seed=1).float()):
+        _, gradient = value_and_gradient(partial(loss, teacher=teacher), student)
+        assert float(gradient.abs().max()) < 500.0
