@@ -7,12 +7,20 @@ import pytest
 import torch
 
 from fusionkd.distillation import (
+    Affinity,
     BoxResponse,
+    CorrelationKD,
+    DecoupledKD,
     DetectionPseudoLabel,
     FeatureMimic,
     HeatmapResponse,
     LinearRamp,
+    LogitKL,
     ObjectRelation,
+    Ranking,
+    RelationAngle,
+    RelationDistance,
+    StandardizedLogitKL,
     StopAfter,
     Term,
 )
@@ -32,9 +40,22 @@ TERMS: dict[str, Callable[..., Term]] = {
     "box_truth": lambda teacher, **options: BoxResponse(teacher, at="ground_truth", **options),
     "relation": ObjectRelation,
     "pseudo_label": DetectionPseudoLabel,
+    "logit_kl": LogitKL,
+    "logit_kl_truth": lambda teacher, **options: LogitKL(teacher, at="ground_truth", **options),
+    "decoupled": DecoupledKD,
+    "decoupled_truth": lambda teacher, **options: DecoupledKD(teacher, at="ground_truth", **options),
+    "correlation": CorrelationKD,
+    "standardized": StandardizedLogitKL,
+    "distance": RelationDistance,
+    "distance_truth": lambda teacher, **options: RelationDistance(teacher, at="ground_truth", **options),
+    "angle": RelationAngle,
+    "affinity": Affinity,
+    # A short list: the loss of an order falls slowly where many candidates must change places.
+    "ranking": lambda teacher, **options: Ranking(teacher, max_objects=20, **options),
+    "ranking_net": lambda teacher, **options: Ranking(teacher, kind="list_net", **options),
 }
-COMPARE = [name for name in TERMS if name != "pseudo_label"]
-"""Terms of a difference; pseudo-labels ask for certainty, also of a student that equals its teacher."""
+COMPARE = [name for name in TERMS if name not in ("pseudo_label", "ranking")]
+"""Terms of a difference; pseudo-labels and an order ask for certainty, also of a student that equals its teacher."""
 
 
 def identity(term: Term) -> None:
