@@ -1,11 +1,11 @@
 """What teachers are worth: a distilled student beside the tuned control, on the simulated world.
 
 The world has other seeds than the teachers' and the default world. Few scenes are labelled, others are
-logs without labels. First the control's learning rate and augmentation are tuned (one seed), then every
-arm is trained on the same seeds, each of which draws other labelled scenes, another order and another
-initialisation. All arms take equally many steps of equally many frames, have the same learning rate and the
-same loss forms on labels. Augmentation is the control's advantage alone: without it each frame's teachers
-are asked once.
+logs without labels. First both arms are tuned on one seed: the learning rate of each over the same three,
+the control also with and without augmentation. Then both are trained on the same seeds, each of which draws
+other labelled scenes, another order and another initialisation. Both take equally many steps of equally many
+frames and have the same loss forms on labels. The distilled student isn't augmented, so that each frame's
+teachers are asked once.
 
 Every finished run is kept in ``benchmarks/results/kd_gain/`` and is not run again, so the benchmark can be
 interrupted and grown:
@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +37,10 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 RUNS = RESULTS / "kd_gain"
 WORLD = WorldSettings(scenes=34, val_scenes=10, seed=2000, keyframes_per_scene=20, image_width_px=512)
 LABELLED_SCENES = 2
-CONTROL = ("--config", "configs/nuscenes_mini.yaml", "--config", "configs/students/control_mini.yaml")
-DISTILLED = ("--config", "configs/nuscenes_mini.yaml")
+KINDS = {
+    "distilled": ("--config", "configs/nuscenes_mini.yaml"),
+    "control": ("--config", "configs/nuscenes_mini.yaml", "--config", "configs/students/control_mini.yaml"),
+}
 LEARNING_RATES = (2e-3, 4e-3, 8e-3)
 AUGMENTATION = '{"flip_x": 0.5, "flip_y": 0.5, "max_rotation_rad": 0.3925, "scale": [0.95, 1.05]}'
 FIGURES = ("mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE")
@@ -123,14 +125,15 @@ def student_figures(run: Run) -> dict[str, float]:
     return next(values for name, values in figures.items() if name in ("student", "distilled student"))
 
 
-def tuning_runs(steps: int) -> list[Run]:
-    """The control at each learning rate, with and without BEV augmentation, on the first seed."""
+def tuning_runs(kind: str, steps: int) -> list[Run]:
+    """A kind of training at each learning rate on the first seed; the control also with BEV augmentation."""
     runs = []
     for lr in LEARNING_RATES:
-        rate = ("--model.optimizer.lr", f"{lr:g}")
-        augmented = ("--data.init_args.bev_augmentation", AUGMENTATION)
-        runs.append(Run(f"tune-lr{lr:g}", 0, steps, (*CONTROL, *rate)))
-        runs.append(Run(f"tune-lr{lr:g}-augmented", 0, steps, (*CONTROL, *rate, *augmented)))
+        options = (*KINDS[kind], "--model.optimizer.lr", f"{lr:g}")
+        runs.append(Run(f"{kind}-lr{lr:g}", 0, steps, options))
+        if kind == "control":
+            augmented = (*options, "--data.init_args.bev_augmentation", AUGMENTATION)
+            runs.append(Run(f"{kind}-lr{lr:g}-augmented", 0, steps, augmented))
     return runs
 
 
@@ -139,26 +142,16 @@ def best(runs: list[Run]) -> Run:
     return max(runs, key=lambda run: student_figures(run)["NDS"])
 
 
-def arms(seeds: list[int], steps: int) -> list[Run]:
-    """Every arm on every seed: the control with its best options, the student with the same learning rate."""
-    control = best(tuning_runs(steps)).options
-    lr = control[control.index("--model.optimizer.lr") + 1]
-    settings: dict[str, tuple[str, ...]] = {
-        "control": control,
-        "distilled": (*DISTILLED, "--model.optimizer.lr", lr),
-    }
-    return [Run(arm, seed, steps, options) for seed in seeds for arm, options in settings.items()]
+def arms(seeds: list[int], steps: int) -> dict[str, list[Run]]:
+    """Each kind with its best options, on every seed."""
+    tuned = {kind: best(tuning_runs(kind, steps)) for kind in KINDS}
+    return {kind: [replace(run, seed=seed) for seed in seeds] for kind, run in tuned.items()}
 
 
-def paired(runs: list[Run], seeds: list[int], figure: str) -> NDArray[np.float64]:
+def paired(runs: dict[str, list[Run]], figure: str) -> NDArray[np.float64]:
     """Distilled minus control per seed, in points of a hundred."""
-    value = {(run.arm, run.seed): student_figures(run)[figure] for run in runs}
-    return np.array([100 * (value["distilled", seed] - value["control", seed]) for seed in seeds])
-
-
-def mean_figure(runs: list[Run], arm: str, figure: str) -> float:
-    """Mean over an arm's seeds."""
-    return float(np.mean([student_figures(run)[figure] for run in runs if run.arm == arm]))
+    distilled, control = (np.array([student_figures(run)[figure] for run in runs[kind]]) for kind in KINDS)
+    return np.asarray(100 * (distilled - control))
 
 
 def t_interval(values: NDArray[np.float64]) -> tuple[float, float] | None:
@@ -169,19 +162,19 @@ def t_interval(values: NDArray[np.float64]) -> tuple[float, float] | None:
     return float(values.mean()) - half, float(values.mean()) + half
 
 
-def table(runs: list[Run], seeds: list[int]) -> list[Row]:
+def table(runs: dict[str, list[Run]]) -> list[Row]:
     """Means of both arms and their paired differences."""
-    trained = f"{len(seeds)} seeds of {runs[0].steps} steps"
+    seeds = len(runs["control"])
     rows = []
     for figure in FIGURES:
-        distilled, control = (mean_figure(runs, arm, figure) for arm in ("distilled", "control"))
+        distilled, control = (float(np.mean([student_figures(run)[figure] for run in runs[kind]])) for kind in KINDS)
         better = "higher" if figure in ("mAP", "NDS") else "lower"
         rows.append(Row(f"{figure}, distilled", distilled, "", "tuned control", control, better=better))
     for figure in ("mAP", "NDS"):
-        gain = paired(runs, seeds, figure)
+        gain = paired(runs, figure)
         rows.append(
             Row(
-                f"{figure}, distilled minus control, {trained}",
+                f"{figure}, distilled minus control, {seeds} seeds of {runs['control'][0].steps} steps",
                 float(gain.mean()),
                 "points",
                 target=4.0,
@@ -200,14 +193,21 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="trainings side by side")
     parser.add_argument("--table", action="store_true", help="train nothing")
     given = parser.parse_args()
+
+    def tuning() -> list[Run]:
+        return [run for kind in KINDS for run in tuning_runs(kind, given.steps)]
+
+    def trained() -> list[Run]:
+        return [run for runs in arms(given.seeds, given.steps).values() for run in runs]
+
     if not given.table:
         if not (given.root / WORLD.version).is_dir():
             write_world(given.root, WORLD)
-        for stage in (lambda: tuning_runs(given.steps), lambda: arms(given.seeds, given.steps)):
+        for stage in (tuning, trained):
             missing = [run for run in stage() if not run.path.is_file()]
             with ThreadPoolExecutor(given.jobs) as pool:
                 list(pool.map(lambda run: execute(run, given.root), missing))
-    write_result("kd_gain", table(arms(given.seeds, given.steps), given.seeds), simulated=True)
+    write_result("kd_gain", table(arms(given.seeds, given.steps)), simulated=True)
 
 
 if __name__ == "__main__":
