@@ -14,6 +14,7 @@ from fusionkd.cli.training import train
 from fusionkd.errors import UserError
 from fusionkd.models import save_model
 from fusionkd.simulation import WorldSettings, write_world
+from fusionkd.tasks import record_control as keep_control
 from fusionkd.teachers import load_student, zoo_folder
 from fusionkd.teachers.checkpoints import read_checkpoint, record_of
 
@@ -145,13 +146,11 @@ def record_control(report: Path, name: str, *, zoo: Path) -> None:
     if not report.is_file():
         raise UserError(f"There is no report {report}.")
     content = json.loads(report.read_text())
+    if "conditions" not in content:
+        raise UserError(f"{report} is of an older version and doesn't say how its student was trained; train it again.")
     if any(row["name"].startswith("teacher") for row in content["rows"]):
         raise UserError(f"{report} is of a run with teachers; a control has none.")
-    path = zoo / "control.json"
-    controls = json.loads(path.read_text()) if path.is_file() else {}
-    figures = {key: value for key, value in content["rows"][-1]["figures"].items() if key in MEANS}
-    controls[name] = {"figures": figures, "simulated": content["simulated"], "date": datetime.date.today().isoformat()}
-    path.write_text(json.dumps(controls, indent=2) + "\n")
+    path = keep_control(content, name, date=datetime.date.today().isoformat(), folder=zoo)
     print(f"Recorded the control '{name}' in {path}.")
 
 

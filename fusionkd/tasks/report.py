@@ -16,10 +16,10 @@ from rich.table import Table
 from fusionkd.data import Batch, Frame, NuScenesDataset
 from fusionkd.geometry import Boxes3D
 from fusionkd.metrics import DetectionTruth
+from fusionkd.tasks.control import conditions, recorded_control
 from fusionkd.tasks.evaluation import evaluate_models
 from fusionkd.tasks.measure import Cost, measure_cost
 from fusionkd.tasks.supervised import SupervisedTask
-from fusionkd.teachers import zoo_folder
 
 PICTURE_SIZE_PX = (450, 800)
 """(height, width) of the camera images in the picture that a run leaves."""
@@ -46,7 +46,8 @@ class EndReport(pl.Callback):
     Files in the run's folder (``trainer.default_root_dir``): ``student.ckpt``, ``report.json``, ``scene.png``.
 
     Args:
-        control: Name of the recorded control in the zoo's ``control.json``; None leaves it out.
+        control: Name of the recorded control in the zoo's ``control.json``, which is shown where it was trained on
+            the same world with the same labels and steps; None leaves it out.
         picture: Draws a validation frame with the student's boxes: ``fusionkd.visualize.save_bev_figure``, or a
             function of the same arguments. None draws nothing.
     """
@@ -76,7 +77,9 @@ class EndReport(pl.Callback):
         """Evaluate, save and tell."""
         if trainer.fast_dev_run or not isinstance(pl_module, SupervisedTask):  # type: ignore[attr-defined]
             return
-        rows = self._rows(trainer, pl_module)
+        here = conditions(trainer, pl_module)
+        control, missing = (None, "") if self.control is None else recorded_control(self.control, here)
+        rows = self._rows(trainer, pl_module, control=control)
         folder = Path(trainer.default_root_dir)
         student = folder / "student.ckpt"
         # Every process takes part in saving; only the first one writes.
@@ -84,11 +87,12 @@ class EndReport(pl.Callback):
         if not trainer.is_global_zero:
             return
         simulated = pl_module.data.is_simulated
-        _write_json(folder / "report.json", rows, simulated=simulated, seconds=self._clock.seconds())
+        facts = {"simulated": simulated, "conditions": here, "training": self._clock.seconds()}
+        _write_json(folder / "report.json", rows, facts=facts)
         console = Console()
         console.print(report_table(rows, simulated=simulated))
-        if self.control is not None and not any(row.name.startswith("control") for row in rows):
-            console.print("No recorded control fits this run, so that row is left out.")
+        if missing:
+            console.print(missing)
         console.print(self._clock.sentence())
         left = [str(student), str(folder / "report.json")]
         if self.picture is not None:
@@ -98,7 +102,7 @@ class EndReport(pl.Callback):
             left.append(str(folder / "scene.png"))
         console.print("Left behind: " + ", ".join(left), soft_wrap=True)
 
-    def _rows(self, trainer: pl.Trainer, task: SupervisedTask) -> list[Row]:
+    def _rows(self, trainer: pl.Trainer, task: SupervisedTask, *, control: Mapping[str, float] | None) -> list[Row]:
         faculty = getattr(task, "faculty", None)
         models: dict[str, torch.nn.Module] = dict(faculty.teachers) if faculty is not None else {}
         if faculty is not None:
@@ -113,7 +117,6 @@ class EndReport(pl.Callback):
             task.figures, task.figures_step = figures.pop("student"), trainer.global_step
         batch = _one_frame(task).to(task.device)
         rows = [Row(f"teacher {name}", figures[name], self._cost(task, model, batch)) for name, model in models.items()]
-        control = recorded_control(self.control) if task.data.is_simulated else None
         if control is not None:
             rows.append(Row("control (recorded, no teacher)", control, None))
         name = "distilled student" if models else "student"
@@ -167,15 +170,6 @@ def report_table(rows: list[Row], *, simulated: bool) -> Table:
     return table
 
 
-def recorded_control(name: str | None) -> dict[str, float] | None:
-    """Figures of a control that ships with the zoo, or None where there is none of that name."""
-    path = zoo_folder() / "control.json"
-    if name is None or not path.is_file():
-        return None
-    controls = json.loads(path.read_text())
-    return dict(controls[name]["figures"]) if name in controls else None
-
-
 def _evaluate(
     trainer: pl.Trainer, task: SupervisedTask, models: Mapping[str, torch.nn.Module]
 ) -> dict[str, dict[str, float]]:
@@ -194,9 +188,9 @@ def _one_frame(task: SupervisedTask) -> Batch:
     return task.data.batch([dataset[0]])
 
 
-def _write_json(path: Path, rows: list[Row], *, simulated: bool, seconds: Mapping[str, float]) -> None:
+def _write_json(path: Path, rows: list[Row], *, facts: Mapping[str, Any]) -> None:
     content = {
-        "simulated": simulated,
+        **facts,
         "rows": [
             {
                 "name": row.name,
@@ -206,7 +200,6 @@ def _write_json(path: Path, rows: list[Row], *, simulated: bool, seconds: Mappin
             }
             for row in rows
         ],
-        "training": dict(seconds),
     }
     path.write_text(json.dumps(content, indent=2) + "\n")
 

@@ -69,12 +69,17 @@ def test_control_is_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     def report(name: str) -> Path:
         rows = [{"name": name, "figures": {"mAP": 0.1, "NDS": 0.2, "AP/car": 0.3}, "cost": None}]
         path = tmp_path / "report.json"
-        path.write_text(json.dumps({"simulated": True, "rows": rows}))
+        path.write_text(json.dumps({"simulated": True, "conditions": {"steps": 3}, "rows": rows}))
         return path
 
     given = ["--zoo", str(tmp_path)]
     assert guarded(command.main, ["--control", str(report("student")), "mini", *given]) == 0
-    assert json.loads((tmp_path / "control.json").read_text())["mini"]["figures"] == {"mAP": 0.1, "NDS": 0.2}
+    control = json.loads((tmp_path / "control.json").read_text())["mini"]
+    assert control["figures"] == {"mAP": 0.1, "NDS": 0.2}
+    assert control["conditions"] == {"steps": 3}
     assert guarded(command.main, ["--control", str(report("teacher lidar")), "mini", *given]) == 2
     assert guarded(command.main, ["--control", str(tmp_path / "absent.json"), "mini", *given]) == 2
     assert "absent.json" in capsys.readouterr().err
+    (tmp_path / "old.json").write_text(json.dumps({"simulated": True, "rows": []}))
+    assert guarded(command.main, ["--control", str(tmp_path / "old.json"), "mini", *given]) == 2
+    assert "older version" in capsys.readouterr().err

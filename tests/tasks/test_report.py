@@ -10,7 +10,17 @@ import torch
 from fusionkd.data import Frame
 from fusionkd.distillation import HeatmapResponse
 from fusionkd.models import Decoder, example_batch
-from fusionkd.tasks import DistillationTask, EndReport, OneCycle, Tracker, load_student, measure_cost, tracking
+from fusionkd.tasks import (
+    DistillationTask,
+    EndReport,
+    OneCycle,
+    Tracker,
+    load_student,
+    measure_cost,
+    record_control,
+    tracking,
+)
+from fusionkd.tasks import control as control_module
 from fusionkd.tasks import report as report_module
 from fusionkd.tasks.tracking import key_is_configured, plain_config
 from fusionkd.teachers import FrozenTeacher
@@ -54,14 +64,35 @@ def test_report_of_a_run(
     assert load_student(tmp_path / "student.ckpt").spec == task.student.spec
 
 
-def test_recorded_control_stands_beside_simulated_figures(
-    trained: Path, tiny_nuscenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_recorded_control_stands_beside_equals_alone(
+    trained: Path,
+    tiny_nuscenes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (tmp_path / "control.json").write_text(json.dumps({"mini": {"figures": {"mAP": 0.123, "NDS": 0.234}}}))
-    monkeypatch.setattr(report_module, "zoo_folder", lambda: tmp_path)
-    assert report_module.recorded_control("mini") == {"mAP": 0.123, "NDS": 0.234}
-    assert report_module.recorded_control("other") is None
-    assert report_module.recorded_control(None) is None
+    monkeypatch.setattr(control_module, "zoo_folder", lambda: tmp_path)
+
+    def run(steps: int, control: str | None = "mini") -> dict[str, Any]:
+        trainer = make_trainer(tmp_path, steps=steps, callbacks=[EndReport(control=control)], limit_val_batches=0)
+        trainer.fit(distil(trained), make_data(tiny_nuscenes))
+        report: dict[str, Any] = json.loads((tmp_path / "report.json").read_text())
+        return report
+
+    first = run(2)
+    assert "no recorded control 'mini'" in capsys.readouterr().out
+    assert first["conditions"]["steps"] == 2
+    assert first["conditions"]["labelled_scenes"] == ["scene-0061", "scene-0103"]
+    record_control(first, "mini", date="2026-01-01", folder=tmp_path)
+    rows = {row["name"]: row["figures"] for row in run(2)["rows"]}
+    assert rows["control (recorded, no teacher)"]["NDS"] == pytest.approx(first["rows"][-1]["figures"]["NDS"])
+    capsys.readouterr()
+    assert len(run(1)["rows"]) == 2
+    assert "had other steps" in capsys.readouterr().out
+    assert len(run(2, control=None)["rows"]) == 2
+
+
+def test_simulated_figures_say_so() -> None:
     rows = [report_module.Row("control", {"mAP": 0.123, "NDS": 0.234}, None)]
     assert "SIMULATED" in str(report_module.report_table(rows, simulated=True).title)
 
