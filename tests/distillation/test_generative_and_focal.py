@@ -210,10 +210,10 @@ def test_footprint_holds_the_cells_inside_the_box(yaw: float) -> None:
 def test_footprint_of_small_overlapping_and_padded_boxes() -> None:
     boxes = torch.zeros(1, 3, 9)
     boxes[0, 0, :5] = torch.tensor([2.1, -5.3, 0.0, 6.0, 3.0])
-    boxes[0, 1, :5] = torch.tensor([2.1, -5.3, 0.0, 0.3, 0.3])
+    boxes[0, 1, :5] = torch.tensor([2.3, -5.0, 0.0, 0.3, 0.3])
     boxes[0, 2, :5] = torch.tensor([-8.0, 8.0, 0.0, 4.0, 4.0])
     scale = footprint_scale(boxes, torch.tensor([[0, 1, -1]]), GRID)[0, 0]
-    column, row = (math.floor(value) for value in GRID.cell_from_metre([2.1, -5.3]))
+    column, row = (math.floor(value) for value in GRID.cell_from_metre([2.3, -5.0]))
     assert float(scale[row, column]) == 1.0, "a pedestrian holds its own cell, also in front of a bus"
     assert float(scale[row, column + 1]) == pytest.approx(1 / int((scale > 0).sum()))
     assert float(scale[20:].sum()) == 0.0, "a padded box leaves no trace"
