@@ -1,18 +1,10 @@
 """What the teacher sees: its BEV features."""
 
-from collections.abc import Mapping
-
-import torch
 from torch import Tensor
 
-from fusionkd.distillation.adapters import Adapters
-from fusionkd.distillation.base import TAPS, Term, TermBatch, tap
-from fusionkd.distillation.masks import MaskKind, unseen_cells
-from fusionkd.distillation.resample import covered_cells, resample_bev
-from fusionkd.distillation.response import aligned_probability, foreground
+from fusionkd.distillation.feature_term import AlignedMaps, FeatureTerm
+from fusionkd.distillation.masks import MaskKind
 from fusionkd.distillation.schedules import Schedule
-from fusionkd.errors import UserError
-from fusionkd.models.values import FusionOutput
 
 
 def masked_mimic(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -35,7 +27,7 @@ def masked_mimic(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     return difference / scale.clamp(min=1e-6).detach()
 
 
-class FeatureMimic(Term):
+class FeatureMimic(FeatureTerm):
     """Student features, through a 1x1 adapter, imitate a teacher's (FitNets, ICLR 2015; masked as in BEVDistill).
 
     Where the grids differ the teacher's features are resampled to the student's cells by metres.
@@ -60,39 +52,10 @@ class FeatureMimic(Term):
         mask: MaskKind = "ground_truth",
         schedule: Schedule | None = None,
     ) -> None:
-        super().__init__(teacher, weight, schedule)
-        features = [name for name in TAPS if name.endswith("bev")]
-        for option, name in (("student_tap", student_tap), ("teacher_tap", teacher_tap)):
-            if name not in features:
-                raise UserError(f"FeatureMimic's {option} must be one of {', '.join(features)}, found '{name}'.")
-        self.student_tap = student_tap
-        self.teacher_tap = teacher_tap
-        self.mask = mask
-        self.adapters: Adapters | None = None
+        super().__init__(
+            teacher, weight, student_tap=student_tap, teacher_tap=teacher_tap, mask=mask, schedule=schedule
+        )
 
-    def taps(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The taps of the arguments, and the heatmap for the mask."""
-        return (self.student_tap,), (self.teacher_tap, "heatmap")
-
-    def build(self, student: FusionOutput, teachers: Mapping[str, FusionOutput]) -> None:
-        """Make the adapters."""
-        channels = {name: tap(output, self.teacher_tap).shape[1] for name, output in teachers.items()}
-        self.adapters = Adapters(tap(student, self.student_tap).shape[1], channels)
-
-    def loss(self, student: FusionOutput, teachers: Mapping[str, FusionOutput], batch: TermBatch) -> Tensor:
-        """The unweighted loss, a scalar."""
-        if self.adapters is None:
-            raise RuntimeError("FeatureMimic.prepare() must run before the first step.")
-        losses = []
-        for name, teacher in teachers.items():
-            wanted = resample_bev(tap(teacher, self.teacher_tap), source=teacher.grid, target=student.grid)
-            adapted = self.adapters(tap(student, self.student_tap), name)
-            losses.append(masked_mimic(adapted, wanted.detach(), self._cells(student, teacher, batch)))
-        return torch.stack(losses).mean()
-
-    def _cells(self, student: FusionOutput, teacher: FusionOutput, batch: TermBatch) -> Tensor:
-        probability, _ = aligned_probability(student, teacher)
-        cells = foreground(self.mask, probability, batch, student)
-        if teacher.lidar_bev is None:
-            cells = cells * ~unseen_cells(batch.gt_boxes, batch.pasted, student.grid)
-        return cells * covered_cells(source=teacher.grid, target=student.grid, device=cells.device)
+    def compare(self, maps: AlignedMaps) -> Tensor:
+        """``masked_mimic`` over the mask."""
+        return masked_mimic(maps.student, maps.teacher, maps.cells)

@@ -45,7 +45,7 @@ class ObjectLogits(Term):
         schedule: Schedule | None = None,
     ) -> None:
         super().__init__(teacher, weight, schedule)
-        check_positive(type(self).__name__, temperature=temperature, max_objects=max_objects)
+        check_positive(self, temperature=temperature, max_objects=max_objects)
         self.temperature = temperature
         self.at = at
         self.threshold = threshold

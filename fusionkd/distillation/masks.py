@@ -62,6 +62,37 @@ def unseen_cells(gt_boxes: Tensor, pasted: Tensor, grid: BevGrid) -> Tensor:
     return torch.stack([(y[:, :, None] & x[:, None, :]).any(dim=0) for y, x in zip(near_y, near_x)])[:, None]
 
 
+def footprint_scale(gt_boxes: Tensor, gt_label: Tensor, grid: BevGrid) -> Tensor:
+    """On each annotated box's footprint one over its number of cells (scale mask of Yang et al., FGD, CVPR 2022).
+
+    So a bus counts no more than a pedestrian. The cell at the centre always belongs to the box, however small; where
+    boxes overlap the smallest one holds.
+
+    Args:
+        gt_boxes: (B, M, 9) rows (x, y, z, l, w, h, yaw, vx, vy) in the grid's frame.
+        gt_label: (B, M), -1 where there is no box.
+        grid: Where the mask lies.
+
+    Returns:
+        (B, 1, rows, columns) float32 in [0, 1]; 0 outside all boxes.
+    """
+    frames, boxes = gt_label.shape
+    if boxes == 0:
+        return torch.zeros(frames, 1, grid.rows, grid.columns, device=gt_boxes.device)
+    x_m, y_m = _cell_centres(grid, gt_boxes.device)
+    masks = []
+    for box, label in zip(gt_boxes, gt_label):
+        dx, dy = x_m - box[:, 0, None, None], y_m[:, None] - box[:, 1, None, None]  # (M, 1, columns), (M, rows, 1)
+        cos, sin = box[:, 6, None, None].cos(), box[:, 6, None, None].sin()
+        along, across = dx * cos + dy * sin, dy * cos - dx * sin  # (M, rows, columns)
+        inside = (along.abs() <= box[:, 3, None, None] / 2) & (across.abs() <= box[:, 4, None, None] / 2)
+        centre = (dx.abs() <= grid.cell_m / 2) & (dy.abs() <= grid.cell_m / 2)
+        inside = (inside | centre) & (label >= 0)[:, None, None]
+        cells = inside.sum(dim=(1, 2), keepdim=True).clamp(min=1)
+        masks.append((inside / cells).amax(dim=0))
+    return torch.stack(masks)[:, None]
+
+
 def _cell_centres(grid: BevGrid, device: torch.device) -> tuple[Tensor, Tensor]:
     x_m = grid.x_min_m + (torch.arange(grid.columns, device=device, dtype=torch.float32) + 0.5) * grid.cell_m
     y_m = grid.y_min_m + (torch.arange(grid.rows, device=device, dtype=torch.float32) + 0.5) * grid.cell_m

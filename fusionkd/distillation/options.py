@@ -1,27 +1,38 @@
 """Checks of options that several terms have."""
 
-from fusionkd.distillation.base import TAPS
+from fusionkd.distillation.base import TAPS, Term
 from fusionkd.errors import UserError
 
 
-def check_feature_taps(term: str, *, student_tap: str, teacher_tap: str) -> None:
-    """Both taps must be features, neither heatmap nor boxes.
+def check_feature_taps(term: Term, **options: str) -> None:
+    """Refuse options that name no BEV features.
 
     Raises:
-        UserError: If one is not.
+        UserError: If one names a tap that isn't features, or none.
     """
     features = [name for name in TAPS if name.endswith("bev")]
-    for option, name in (("student_tap", student_tap), ("teacher_tap", teacher_tap)):
+    for option, name in options.items():
         if name not in features:
-            raise UserError(f"{term}'s {option} must be one of {', '.join(features)}, found '{name}'.")
+            raise UserError(f"{type(term).__name__}'s {option} must be one of {', '.join(features)}, found '{name}'.")
 
 
-def check_positive(term: str, **options: float) -> None:
-    """Each of the options must be above zero.
+def check_positive(term: Term, **options: float) -> None:
+    """Refuse options that must be above 0.
 
     Raises:
-        UserError: If one is not.
+        UserError: If one is 0 or less.
     """
     for option, value in options.items():
         if not value > 0:
-            raise UserError(f"{term}'s {option} must be above 0, found {value}.")
+            raise UserError(f"{type(term).__name__}'s {option} must be above 0, found {value}.")
+
+
+def check_not_negative(term: Term, **options: float) -> None:
+    """Refuse options that must be at least 0.
+
+    Raises:
+        UserError: If one is negative.
+    """
+    for option, value in options.items():
+        if not value >= 0:
+            raise UserError(f"{type(term).__name__}'s {option} must not be negative, found {value}.")

@@ -87,8 +87,8 @@ class ObjectEmbeddings(Term):
         schedule: Schedule | None = None,
     ) -> None:
         super().__init__(teacher, weight, schedule)
-        check_feature_taps(type(self).__name__, student_tap=student_tap, teacher_tap=teacher_tap)
-        check_positive(type(self).__name__, max_objects=max_objects)
+        check_feature_taps(self, student_tap=student_tap, teacher_tap=teacher_tap)
+        check_positive(self, max_objects=max_objects)
         self.student_tap = student_tap
         self.teacher_tap = teacher_tap
         self.at = at

@@ -91,7 +91,7 @@ class Ranking(Term):
         super().__init__(teacher, weight, schedule)
         if kind not in ("list_mle", "list_net"):
             raise UserError(f"Ranking's kind must be list_mle or list_net, found '{kind}'.")
-        check_positive("Ranking", max_objects=max_objects)
+        check_positive(self, max_objects=max_objects)
         self.kind = kind
         self.threshold = threshold
         self.max_objects = max_objects

@@ -66,7 +66,7 @@ class Affinity(Term):
         schedule: Schedule | None = None,
     ) -> None:
         super().__init__(teacher, weight, schedule)
-        check_feature_taps("Affinity", student_tap=student_tap, teacher_tap=teacher_tap)
+        check_feature_taps(self, student_tap=student_tap, teacher_tap=teacher_tap)
         if not scales or min(scales) < 2:
             found = ", ".join(map(str, scales)) or "none"
             raise UserError(f"Affinity's scales must be numbers of cells per side, at least 2, found {found}.")

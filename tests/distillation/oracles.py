@@ -11,7 +11,7 @@ Loss = Callable[[Tensor], Tensor]
 
 
 def draw(*shape: int, seed: int = 0, scale: float = 1.0) -> Tensor:
-    return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return scale * torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def value_and_gradient(loss: Loss, student: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,3 +53,15 @@ def torchdistill_on_logits(name: str, teacher: Tensor, **options: object) -> Los
     which = dict.fromkeys(("student_module_io", "teacher_module_io"), "output")
     loss = torchdistill(name, **where, **which, **options)
     return lambda student: loss({"logits": {"output": student}}, {"logits": {"output": teacher}})
+
+
+def agree(ours: Callable[..., Tensor], theirs: Callable[..., Tensor], *inputs: Tensor) -> None:
+    """The same value and the same gradient of a random projection, for each input."""
+    results = []
+    for function in (ours, theirs):
+        leaves = [value.clone().requires_grad_() for value in inputs]
+        value = function(*leaves)
+        weight = draw(*value.shape, seed=9)
+        results.append((value.detach(), *torch.autograd.grad((value * weight).sum(), leaves)))
+    for found, wanted in zip(*results):
+        torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-9)
