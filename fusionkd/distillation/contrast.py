@@ -11,6 +11,7 @@ from fusionkd.distillation.box import teacher_objects
 from fusionkd.distillation.feature_term import channels
 from fusionkd.distillation.locations import Locations, on_grid
 from fusionkd.distillation.options import check_feature_taps, check_positive
+from fusionkd.distillation.resample import bev_tap
 from fusionkd.distillation.schedules import Schedule
 from fusionkd.geometry import BevGrid
 from fusionkd.models.values import FusionOutput
@@ -103,8 +104,8 @@ class Contrastive(Term):
                 student, teacher, batch, at="ground_truth", threshold=self.threshold, count=self.max_objects
             )
             here = on_grid(there, source=teacher.grid, target=student.grid)
-            found = self.student_heads[name](vectors_at(tap(student, self.student_tap), here))
-            wanted = self.teacher_heads[name](vectors_at(tap(teacher, self.teacher_tap), there).detach())
+            found = self.student_heads[name](vectors_at(bev_tap(student, self.student_tap), here))
+            wanted = self.teacher_heads[name](vectors_at(bev_tap(teacher, self.teacher_tap), there).detach())
             place = cells_of(here, student.grid)
             losses.append(contrastive(found, wanted, here.weight.flatten(), place=place, temperature=self.temperature))
         return torch.stack(losses).mean()

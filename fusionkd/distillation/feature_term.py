@@ -5,15 +5,17 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fusionkd.distillation.adapters import Adapters
 from fusionkd.distillation.base import Term, TermBatch, tap
 from fusionkd.distillation.masks import MaskKind, unseen_cells
 from fusionkd.distillation.options import check_feature_taps
-from fusionkd.distillation.resample import covered_cells, resample_bev
+from fusionkd.distillation.resample import bev_tap, covered_cells, lies_on_ground, resample_bev
 from fusionkd.distillation.response import aligned_probability, foreground
 from fusionkd.distillation.schedules import Schedule
+from fusionkd.errors import UserError
 from fusionkd.models.values import FusionOutput
 
 
@@ -45,7 +47,8 @@ class FeatureTerm(Term):
     Args:
         teacher: Name or names in the task's ``teachers``; with several, the mean of their losses.
         weight: Factor on the loss.
-        student_tap: ``bev``, ``camera_bev`` or ``lidar_bev`` of the student.
+        student_tap: ``bev``, ``camera_bev`` or ``lidar_bev`` of the student, or the dotted path of a module that
+            gives a map of the ground or, with mask ``none``, maps of the camera images.
         teacher_tap: The same of the teacher.
         mask: Cells that count: ``none`` is all of them, ``ground_truth`` (Gaussians on annotated boxes; on unlabelled
             frames the teacher's score) or ``teacher`` (its score).
@@ -92,18 +95,40 @@ class FeatureTerm(Term):
 
     def align(self, student: FusionOutput, teacher: FusionOutput, batch: TermBatch, *, name: str) -> AlignedMaps:
         """Bring the student's channels and the cells of the teacher of that name together."""
-        wanted = resample_bev(tap(teacher, self.teacher_tap), source=teacher.grid, target=student.grid)
-        here = tap(student, self.student_tap)
-        if self.adapts:
-            if self.adapters is None:
-                raise RuntimeError(f"{type(self).__name__}.prepare() must run before the first step.")
-            here = self.adapters(here, name)
+        if not lies_on_ground(tap(student, self.student_tap), student):
+            return self._align_images(student, teacher, name=name)
+        here = self._adapted(bev_tap(student, self.student_tap), name)
+        wanted = resample_bev(bev_tap(teacher, self.teacher_tap), source=teacher.grid, target=student.grid)
         probability, _ = aligned_probability(student, teacher)
         seen = covered_cells(source=teacher.grid, target=student.grid, device=here.device)
         seen = seen.expand_as(probability[:, :1])  # (B, 1, rows, columns)
         if teacher.lidar_bev is None:
             seen = seen & ~unseen_cells(batch.gt_boxes, batch.pasted, student.grid)
         return AlignedMaps(name, here, wanted.detach(), self.foreground(probability, batch, student) * seen, seen)
+
+    def _align_images(self, student: FusionOutput, teacher: FusionOutput, *, name: str) -> AlignedMaps:
+        """Maps of the camera images, (B * N, C, h, w): the teacher's are resized to the student's."""
+        here, wanted = tap(student, self.student_tap), tap(teacher, self.teacher_tap)
+        if self.mask != "none" or here.ndim != 4 or wanted.ndim != 4 or len(here) != len(wanted):
+            raise UserError(
+                f"{type(self).__name__} can't compare the tap '{self.student_tap}' of {tuple(here.shape)} with "
+                f"'{self.teacher_tap}' of teacher '{name}', {tuple(wanted.shape)}, under the mask '{self.mask}': "
+                f"maps of the ground go with maps of the ground, maps of equally many images with each other and the "
+                f"mask 'none'."
+            )
+        here = self._adapted(here, name)
+        if wanted.shape[-2:] != here.shape[-2:]:
+            wanted = F.interpolate(wanted, size=here.shape[-2:], mode="bilinear", align_corners=False)
+        cells = torch.ones_like(here[:, :1])
+        return AlignedMaps(name, here, wanted.detach(), cells, cells.bool())
+
+    def _adapted(self, maps: Tensor, name: str) -> Tensor:
+        if not self.adapts:
+            return maps
+        if self.adapters is None:
+            raise RuntimeError(f"{type(self).__name__}.prepare() must run before the first step.")
+        adapted: Tensor = self.adapters(maps, name)
+        return adapted
 
     def foreground(self, probability: Tensor, batch: TermBatch, student: FusionOutput) -> Tensor:
         """Cells that count, (B, 1, rows, columns), for a teacher's class probabilities on the student's grid."""

@@ -10,7 +10,7 @@ from fusionkd.distillation.base import TermBatch, tap
 from fusionkd.distillation.feature_term import FeatureTerm, channels
 from fusionkd.distillation.masks import MaskKind
 from fusionkd.distillation.options import check_feature_taps
-from fusionkd.distillation.resample import resample_bev
+from fusionkd.distillation.resample import bev_tap, resample_bev
 from fusionkd.distillation.schedules import Schedule
 from fusionkd.models.values import FusionOutput
 
@@ -102,7 +102,9 @@ class FlowOfSolution(FeatureTerm):
         losses = []
         for name, teacher in teachers.items():
             last = self.align(student, teacher, batch, name=name)
-            here = self.first_adapters(tap(student, self.student_first), name)
-            there = resample_bev(tap(teacher, self.teacher_first), source=teacher.grid, target=student.grid).detach()
+            here = self.first_adapters(bev_tap(student, self.student_first), name)
+            there = resample_bev(
+                bev_tap(teacher, self.teacher_first), source=teacher.grid, target=student.grid
+            ).detach()
             losses.append(flow_of_solution((here, last.student), (there, last.teacher), last.cells))
         return torch.stack(losses).mean()

@@ -5,15 +5,18 @@ from fusionkd.errors import UserError
 
 
 def check_feature_taps(term: Term, **options: str) -> None:
-    """Refuse options that name no BEV features.
+    """Refuse options that name answers instead of features; paths of modules are looked up in the model later.
 
     Raises:
-        UserError: If one names a tap that isn't features, or none.
+        UserError: If one does.
     """
     features = [name for name in TAPS if name.endswith("bev")]
     for option, name in options.items():
-        if name not in features:
-            raise UserError(f"{type(term).__name__}'s {option} must be one of {', '.join(features)}, found '{name}'.")
+        if name in TAPS and name not in features:
+            raise UserError(
+                f"{type(term).__name__}'s {option} must be one of {', '.join(features)} or the dotted path of a "
+                f"module, found '{name}'."
+            )
 
 
 def check_positive(term: Term, **options: float) -> None:

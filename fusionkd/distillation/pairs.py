@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fusionkd.distillation.base import Term, TermBatch, tap
+from fusionkd.distillation.base import Term, TermBatch
 from fusionkd.distillation.box import teacher_objects
 from fusionkd.distillation.locations import Locations, on_grid
 from fusionkd.distillation.numerics import at_least_float32
 from fusionkd.distillation.options import check_feature_taps, check_positive
-from fusionkd.distillation.resample import sample_bev
+from fusionkd.distillation.resample import bev_tap, sample_bev
 from fusionkd.distillation.schedules import Schedule
 from fusionkd.geometry import BevGrid
 from fusionkd.models.values import FusionOutput
@@ -113,8 +113,8 @@ class ObjectEmbeddings(Term):
             xy_m = _centres_m(objects, teacher.grid)  # (B, N, 2)
             # The student must have a feature there too.
             chosen = self._strongest(on_grid(objects, source=teacher.grid, target=student.grid).weight.flatten())
-            here = sample_bev(tap(student, self.student_tap), xy_m, student.grid).mT.flatten(0, 1)  # (B * N, C)
-            there = sample_bev(tap(teacher, self.teacher_tap), xy_m, teacher.grid).mT.flatten(0, 1)  # (B * N, D)
+            here = sample_bev(bev_tap(student, self.student_tap), xy_m, student.grid).mT.flatten(0, 1)  # (B * N, C)
+            there = sample_bev(bev_tap(teacher, self.teacher_tap), xy_m, teacher.grid).mT.flatten(0, 1)  # (B * N, D)
             losses.append(self.compare(here[chosen], there[chosen].detach()))
         return torch.stack(losses).mean()
 

@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fusionkd.distillation.base import TAPS, Term, TermBatch, tap
+from fusionkd.distillation.base import Term, TermBatch
 from fusionkd.distillation.box import teacher_objects
 from fusionkd.distillation.locations import boxes_at
-from fusionkd.distillation.resample import sample_bev
+from fusionkd.distillation.options import check_feature_taps
+from fusionkd.distillation.resample import bev_tap, sample_bev
 from fusionkd.distillation.schedules import Schedule
-from fusionkd.errors import UserError
 from fusionkd.geometry import BevGrid
 from fusionkd.models.values import FusionOutput
 
@@ -84,10 +84,7 @@ class ObjectRelation(Term):
         schedule: Schedule | None = None,
     ) -> None:
         super().__init__(teacher, weight, schedule)
-        features = [name for name in TAPS if name.endswith("bev")]
-        for option, name in (("student_tap", student_tap), ("teacher_tap", teacher_tap)):
-            if name not in features:
-                raise UserError(f"ObjectRelation's {option} must be one of {', '.join(features)}, found '{name}'.")
+        check_feature_taps(self, student_tap=student_tap, teacher_tap=teacher_tap)
         self.student_tap = student_tap
         self.teacher_tap = teacher_tap
         self.threshold = threshold
@@ -103,8 +100,8 @@ class ObjectRelation(Term):
         for teacher in teachers.values():
             boxes, weight = self._objects(student, teacher, batch)
             points = nine_points(boxes)  # (B, N, 9, 2)
-            here = _at_points(tap(student, self.student_tap), points, student.grid)
-            there = _at_points(tap(teacher, self.teacher_tap), points, teacher.grid)
+            here = _at_points(bev_tap(student, self.student_tap), points, student.grid)
+            there = _at_points(bev_tap(teacher, self.teacher_tap), points, teacher.grid)
             losses.append(object_relation(here, there.detach(), weight))
         return torch.stack(losses).mean()
 

@@ -4,7 +4,44 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fusionkd.distillation.base import tap
+from fusionkd.errors import UserError
 from fusionkd.geometry import BevGrid
+from fusionkd.models.values import FusionOutput
+
+
+def bev_tap(output: FusionOutput, name: str) -> Tensor:
+    """BEV features at a tap, on the output's grid.
+
+    A module inside of a backbone has larger cells, on the same ground: its map is resampled.
+
+    Args:
+        output: A model's.
+        name: A field of features, or the path of a module that was recorded.
+
+    Returns:
+        (B, C, rows, columns) float32.
+
+    Raises:
+        UserError: If what stands there is no map of the grid's ground.
+    """
+    maps = tap(output, name)
+    if not lies_on_ground(maps, output):
+        raise UserError(
+            f"The tap '{name}' gives {tuple(maps.shape)}, which is no map of the grid's {output.grid.rows} x "
+            f"{output.grid.columns} cells for {len(output.heatmap)} frames; give the path of a module of the BEV part."
+        )
+    if maps.shape[-2:] == output.grid.shape:
+        return maps
+    # Other cells on the same ground; the border's values go on to the border.
+    return F.interpolate(maps, size=output.grid.shape, mode="bilinear", align_corners=False, antialias=True)
+
+
+def lies_on_ground(maps: Tensor, output: FusionOutput) -> bool:
+    """Whether maps have one entry per frame and cells that divide the output's ground; images have neither."""
+    if maps.ndim != 4 or len(maps) != len(output.heatmap):
+        return False
+    return maps.shape[-2] * output.grid.columns == maps.shape[-1] * output.grid.rows
 
 
 def sample_bev(maps: Tensor, xy_m: Tensor, grid: BevGrid) -> Tensor:

@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fusionkd.distillation.base import Term, TermBatch, tap
+from fusionkd.distillation.base import Term, TermBatch
 from fusionkd.distillation.masks import unseen_cells
 from fusionkd.distillation.numerics import at_least_float32
 from fusionkd.distillation.options import check_feature_taps
 from fusionkd.distillation.relation import cosine_matrix
-from fusionkd.distillation.resample import covered_cells, resample_bev
+from fusionkd.distillation.resample import bev_tap, covered_cells, resample_bev
 from fusionkd.distillation.schedules import Schedule
 from fusionkd.errors import UserError
 from fusionkd.models.values import FusionOutput
@@ -80,10 +80,10 @@ class Affinity(Term):
 
     def loss(self, student: FusionOutput, teachers: Mapping[str, FusionOutput], batch: TermBatch) -> Tensor:
         """The unweighted loss, a scalar."""
-        here = tap(student, self.student_tap)
+        here = bev_tap(student, self.student_tap)
         losses = []
         for teacher in teachers.values():
-            there = resample_bev(tap(teacher, self.teacher_tap), source=teacher.grid, target=student.grid)
+            there = resample_bev(bev_tap(teacher, self.teacher_tap), source=teacher.grid, target=student.grid)
             cells = _comparable(student, teacher, batch).to(here.dtype)
             losses.append(affinity(here, there.detach(), scales=self.scales, cells=cells))
         return torch.stack(losses).mean()

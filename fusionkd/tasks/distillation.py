@@ -121,13 +121,17 @@ class DistillationTask(SupervisedTask):
         self._settle_taps()
         was_training = self.student.training
         self.student.eval()
-        # In eval mode and on one frame, so that no batch statistics and no random numbers are spent.
+        # In eval mode and on one frame, so that no batch statistics are spent.
         with torch.no_grad():
             output = self.student_output(batch)
             answers = {name: self.faculty.ask(name, batch) for name in self.faculty.teachers}
         self.student.train(was_training)
         for name, term in self._terms():
             term.prepare(name, output, answers)
+        # What can't be aligned shall be refused now; the run's random numbers are left as they were.
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            for term in (term for _, term in self._terms()):
+                term(output, answers, batch)
 
     def _settle_taps(self) -> None:
         """Tell the faculty what is read of each teacher, and see that all modules that are read exist."""

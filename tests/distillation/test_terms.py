@@ -217,7 +217,12 @@ class TestRefusals:
         with pytest.raises(UserError, match="all classes: -1"):
             DetectionPseudoLabel("t", class_weights={"t": -1.0})
 
-    @pytest.mark.parametrize("tap", ["heatmap", "neck"])
+    def test_module_that_was_not_recorded(self) -> None:
+        self.refuse(
+            FeatureMimic("t", teacher_tap="backbone.neck"), {"t": make_output()}, "backbone.neck", "teacher 't'"
+        )
+
+    @pytest.mark.parametrize("tap", ["heatmap", "box_regression"])
     def test_features_that_are_none(self, tap: str) -> None:
         with pytest.raises(UserError, match=tap):
             FeatureMimic("t", teacher_tap=tap)
