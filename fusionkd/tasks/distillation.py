@@ -130,8 +130,11 @@ class DistillationTask(SupervisedTask):
             term.prepare(name, output, answers)
         # What can't be aligned shall be refused now; the run's random numbers are left as they were.
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            for term in (term for _, term in self._terms()):
-                term(output, answers, batch)
+            for name, term in self._terms():
+                try:
+                    term(output, answers, batch)
+                except UserError as error:
+                    raise UserError(f"Term '{name}': {error}") from None
 
     def _settle_taps(self) -> None:
         """Tell the faculty what is read of each teacher, and see that all modules that are read exist."""

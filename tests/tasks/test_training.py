@@ -105,12 +105,31 @@ def test_remembered_answers_teach_the_same(trained: Path, tiny_nuscenes: Path, t
     for remember in (False, True):
         recorder = Recorder()
         pl.seed_everything(0, verbose=False)
-        task = distil(trained, remember_teachers=remember)
+        inside = FeatureMimic("lidar", student_tap="backbone.down.0.0", teacher_tap="backbone.lateral.0")
+        task = distil(trained, remember_teachers=remember, terms=all_terms() | {"inside": inside})
         trainer = make_trainer(tmp_path, steps=8, callbacks=[recorder], limit_val_batches=0)
         trainer.fit(task, make_data(tiny_nuscenes))
         losses.append(recorder.losses)
     # Answers are kept in 16 bits.
     assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"student_tap": "backbone.dwn.0"}, ["Term 'a'", "the student", "backbone.down.0"]),
+        ({"teacher_tap": "lidar.layer"}, ["Term 'a'", "teacher 'lidar'", "lidar.layers"]),
+        ({"student_tap": "modality_dropout"}, ["Term 'a'", "'modality_dropout' of (1, 2)"]),
+    ],
+)
+def test_module_that_cannot_be_tapped_is_refused_before_the_first_step(
+    options: dict[str, str], words: list[str], trained: Path, tiny_nuscenes: Path, tmp_path: Path
+) -> None:
+    task = distil(trained, terms={"a": FeatureMimic("lidar", **options)})
+    with pytest.raises(UserError) as error:
+        make_trainer(tmp_path).fit(task, make_data(tiny_nuscenes))
+    assert all(word in str(error.value) for word in words), str(error.value)
+    assert task.global_step == 0
 
 
 def test_checkpoint_holds_the_student_and_no_teacher(trained: Path, tiny_nuscenes: Path, tmp_path: Path) -> None:
