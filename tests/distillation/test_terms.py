@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from fusionkd import distillation
 from fusionkd.distillation import (
     Adapters,
     Affinity,
@@ -241,3 +243,12 @@ def test_stopped_term_is_zero(batches: Callable[..., FakeBatch]) -> None:
     student, teachers = make_output(seed=1), {"t": make_output(seed=2)}
     assert float(term(student, teachers, batches(), progress=0.6)) == 0.0
     assert float(term(student, teachers, batches(), progress=0.4)) > 0.0
+
+
+def test_documentation_names_every_term() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "distillation.md").read_text()
+    exported = [getattr(distillation, name) for name in distillation.__all__]
+    terms = {kind.__name__ for kind in exported if isinstance(kind, type) and issubclass(kind, Term)} - {"Term"}
+    assert {name for name in terms if f"| `{name}` |" in page} == terms - {"FeatureTerm"}
+    listed = {type(make("t")).__name__ for make in TERMS.values()}
+    assert listed == terms - {"FeatureTerm"}, "the tests on this page cover every term"
