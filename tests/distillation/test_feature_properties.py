@@ -212,8 +212,8 @@ class TestEveryFeatureTerm:
         term = FEATURE_TERMS[name]("t", student_tap="camera_bev", teacher_tap="lidar_bev")
         assert "camera_bev" in term.taps()[0]
         assert "lidar_bev" in term.taps()[1]
-        with pytest.raises(UserError, match=f"{type(term).__name__}'s student_tap must be one of .*found 'neck'"):
-            FEATURE_TERMS[name]("t", student_tap="neck")
+        with pytest.raises(UserError, match=f"{type(term).__name__}'s student_tap must be one of .*found 'heatmap'"):
+            FEATURE_TERMS[name]("t", student_tap="heatmap")
 
 
 @pytest.mark.parametrize("name", FEATURE_TERMS)
@@ -253,7 +253,7 @@ def test_masks_choose_the_cells(name: str) -> None:
         (Contrastive, {"max_objects": 0}, "max_objects must be above 0"),
         (MaskedGenerative, {"hidden_share": 1.0}, r"hidden_share must be in \[0, 1\), found 1.0"),
         (FocalGlobal, {"relation_weight": -1.0}, "relation_weight must not be negative, found -1.0"),
-        (FlowOfSolution, {"teacher_first": "neck"}, "teacher_first must be one of .*found 'neck'"),
+        (FlowOfSolution, {"teacher_first": "heatmap"}, "teacher_first must be one of .*found 'heatmap'"),
     ],
 )
 def test_options_without_sense_are_refused(kind: type[Term], options: dict[str, float], words: str) -> None:
