@@ -14,11 +14,13 @@ ORDER = (
     {"errors"},
     {"geometry"},
     {"preprocess"},
+    {"deploy"},
     {"data", "models", "metrics", "simulation"},
     {"teachers"},
     {"distillation"},
     {"tasks"},
-    {"realtime", "export", "visualize", "corruptions"},
+    {"export", "visualize", "corruptions"},
+    {"realtime"},
     {"cli"},
 )
 """A module may import what stands in an earlier line, and its own room."""
