@@ -79,7 +79,8 @@ class LatencyTrace:
     @property
     def busy_ns(self) -> NDArray[np.int64]:
         """(F,) from the begin of the work to boxes."""
-        return self.finish_ns - self.start_ns
+        busy: NDArray[np.int64] = self.finish_ns - self.start_ns
+        return busy
 
     @property
     def uncovered_ns(self) -> NDArray[np.int64]:
