@@ -79,13 +79,13 @@ class LatencyTrace:
     @property
     def busy_ns(self) -> NDArray[np.int64]:
         """(F,) from the begin of the work to boxes."""
-        busy: NDArray[np.int64] = self.finish_ns - self.start_ns
-        return busy
+        return self.finish_ns - self.start_ns
 
     @property
     def uncovered_ns(self) -> NDArray[np.int64]:
         """(F,) time of the work that lies in no stage."""
-        return self.busy_ns - self.stage_ns.sum(axis=1)
+        covered: NDArray[np.int64] = self.stage_ns.sum(axis=1)
+        return self.busy_ns - covered
 
     @property
     def dropped(self) -> int:
