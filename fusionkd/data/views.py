@@ -35,20 +35,25 @@ class RasterView:
         z_slices: Height slices between the grid's ``z_min_m`` and ``z_max_m``.
         max_age_s: Older points are left out; None takes all. Sweep k before the frame is about
             0.05 k seconds old at nuScenes' 20 Hz, so 0.12 keeps three sweeps.
+        age_slices: Channels that show where points were when; five of 0.1 s make speeds visible. 0 for none.
     """
 
     grid: BevGrid = field(default_factory=BevGrid)
     z_slices: int = 8
     max_age_s: float | None = None
+    age_slices: int = 0
 
     def __post_init__(self) -> None:
         if self.z_slices < 1:
             raise UserError(f"RasterView.z_slices must be at least 1, found {self.z_slices}.")
+        if self.age_slices < 0:
+            raise UserError(f"RasterView.age_slices must be 0 or more, found {self.age_slices}.")
         _check_age("RasterView", self.max_age_s)
 
     def make(self, points: NDArray[np.float32]) -> Arrays:
         """``raster``: (C, rows, columns) float32."""
-        return {"raster": bev_raster(_younger(points, self.max_age_s), self.grid, z_slices=self.z_slices)}
+        young = _younger(points, self.max_age_s)
+        return {"raster": bev_raster(young, self.grid, z_slices=self.z_slices, age_slices=self.age_slices)}
 
     def collate(self, frames: Sequence[Arrays]) -> dict[str, Tensor]:
         """``raster``: (B, C, rows, columns)."""

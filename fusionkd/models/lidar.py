@@ -179,7 +179,7 @@ class RasterEncoder(LidarEncoder):
 
     Args:
         view: Name of the batch's raster view.
-        in_channels: Channels of the raster, ``fusionkd.preprocess.raster_channels`` of its height slices.
+        in_channels: Channels of the raster, ``fusionkd.preprocess.raster_channels`` of its slices.
         channels: Width.
         depth: 3x3 convolutions after the first.
         stride: Of the first: cells of the raster per cell of the model's grid, along each axis.
@@ -205,8 +205,8 @@ class RasterEncoder(LidarEncoder):
         if raster.shape != wanted:
             raise UserError(
                 f"The LiDAR view {self.view!r} has shape {tuple(raster.shape)}, the model reads {wanted}: the raster's "
-                f"grid must cover the model's with cells of {grid.cell_m / self.stride:g} m, and its z_slices + 4 must "
-                f"be the encoder's in_channels."
+                f"grid must cover the model's with cells of {grid.cell_m / self.stride:g} m, and its z_slices + 4 "
+                f"+ age_slices must be the encoder's in_channels."
             )
         return torch.as_tensor(self.layers(raster.contiguous(memory_format=torch.channels_last)))
 
