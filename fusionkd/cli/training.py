@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
+from fusionkd.cli.precision import suitable_precision
 from fusionkd.data import NuScenesDataModule
 from fusionkd.tasks import DistillationTask, silence_warnings
 from fusionkd.tasks.tracking import plain_config
@@ -37,6 +38,7 @@ class FusionCLI(LightningCLI):
         if not self.subcommand:
             return
         config = self.config[self.subcommand]
+        config.trainer.precision = suitable_precision(config.trainer.precision, config.trainer.accelerator)
         # Checkpoints hold tensors and plain values; nothing in them is ever executed.
         config.weights_only = True
         if config.ckpt_path is not None and config.ckpt_path not in ("best", "last"):
