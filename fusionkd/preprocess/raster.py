@@ -40,7 +40,9 @@ def _sum_up(points: Any, cells: Any, slices: int, z_low: Any, z_size: Any, age_s
         raster[slices + 2, cell] += 1
         raster[slices + 3, cell] += age
         if ages > 0:
-            raster[slices + 4 + min(int((age + np.float32(HALF_SWEEP_S)) / age_size), ages - 1), cell] += 1
+            k = (age + np.float32(HALF_SWEEP_S)) / age_size
+            slot = ages - 1 if k >= ages else max(int(k), 0)  # no integer holds the quotient of a huge age
+            raster[slices + 4 + slot, cell] += 1
 
 
 @njit(cache=True, nogil=True)

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from fusionkd.preprocess import AGE_SCALE_S, bev_raster, raster_channels
 
 
-def _by_numpy(points: NDArray[np.float32], z_slices: int) -> NDArray[np.float64]:
-    raster = np.zeros((z_slices + 4, GRID.rows, GRID.columns))
+def _by_numpy(points: NDArray[np.float32], z_slices: int, age_slices: int = 0) -> NDArray[np.float64]:
+    raster = np.zeros((z_slices + 4 + age_slices, GRID.rows, GRID.columns))
     inside, cells = cell_by_numpy(points, GRID)
     height = (points[inside, 2] - np.float32(GRID.z_min_m)) / np.float32(GRID.z_max_m - GRID.z_min_m)
     layer = np.floor(height * np.float32(z_slices)).astype(np.int64)
@@ -21,6 +21,10 @@ def _by_numpy(points: NDArray[np.float32], z_slices: int) -> NDArray[np.float64]
         raster[(z_slices + 1, *cell)] = points[inside][members, 3].mean(dtype=np.float64) / 255
         raster[(z_slices + 2, *cell)] = np.log1p(members.sum())
         raster[(z_slices + 3, *cell)] = points[inside][members, 4].mean(dtype=np.float64) / AGE_SCALE_S
+        edges_s = np.append(np.arange(age_slices) * (AGE_SCALE_S / max(age_slices, 1)) - 0.025, np.inf)
+        for k in range(age_slices):
+            age_s = points[inside][members, 4]
+            raster[(z_slices + 4 + k, *cell)] = np.log1p(np.sum((age_s >= edges_s[k]) & (age_s < edges_s[k + 1])))
     return raster
 
 
@@ -30,6 +34,28 @@ def test_raster_equals_a_restatement(points: NDArray[np.float32], z_slices: int)
     assert raster.dtype == np.float32
     assert raster.shape == (raster_channels(z_slices), 6, 10)
     np.testing.assert_allclose(raster, _by_numpy(points, z_slices), rtol=1e-4, atol=1e-6)
+
+
+@given(points=clouds(), age_slices=st.sampled_from([1, 2, 5]))
+def test_age_slices_equal_a_restatement(points: NDArray[np.float32], age_slices: int) -> None:
+    points[:, 4] = np.round(np.abs(points[:, 4]) % 1, 2)  # none on a border, where float32 and float64 differ
+    raster = bev_raster(points, GRID, z_slices=2, age_slices=age_slices)
+    assert raster.shape == (raster_channels(2, age_slices), 6, 10)
+    np.testing.assert_allclose(raster, _by_numpy(points, 2, age_slices), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("age_s", "slot"), [(-3e38, 0), (-1.0, 0), (0.0, 0), (0.45, 4), (9.0, 4), (3e38, 4)])
+def test_every_age_has_a_slice(age_s: float, slot: int) -> None:
+    slices = bev_raster(np.array([[0.1, 0.1, 0, 9, age_s]], np.float32), GRID, z_slices=1, age_slices=5)[5:]
+    assert np.flatnonzero(slices.any(axis=(1, 2))).tolist() == [slot]
+
+
+def test_a_moving_object_is_elsewhere_in_each_age_slice() -> None:
+    moving = np.array([[-1.4 + k, 0.1, 0, 9, 0.1 * k] for k in range(4)], np.float32)
+    slices = bev_raster(moving, GRID, z_slices=1, age_slices=5)[5:]
+    where = [np.argwhere(layer).tolist() for layer in slices]
+    assert [len(cells) for cells in where] == [1, 1, 1, 1, 0]
+    assert len({tuple(cells[0]) for cells in where[:4]}) == 4
 
 
 @given(points=clouds(), seed=st.integers(0, 1000))
