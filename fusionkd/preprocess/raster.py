@@ -81,7 +81,7 @@ def bev_raster(
             the grid or with a number that isn't finite are left out.
         grid: The cells and the range of heights.
         z_slices: Slices of equal height between ``z_min_m`` and ``z_max_m``.
-        age_slices: Slices of ``AGE_SCALE_S / age_slices`` each, the first beginning half a sweep before age 0; 0 for none.
+        age_slices: Slices of ``AGE_SCALE_S / age_slices``, the first from half a sweep before age 0 on; 0 for none.
 
     Returns:
         (z_slices + 4 + age_slices, rows, columns) float32.
