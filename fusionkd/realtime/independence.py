@@ -24,8 +24,8 @@ def autocorrelation(values: ArrayLike) -> NDArray[np.float64]:
     length = next_fast_len(2 * len(sample), real=True)
     covariance = irfft(np.abs(rfft(sample, length)) ** 2, length)[: len(sample)]
     if covariance[0] <= 0:
-        return np.eye(1, len(sample))[0]
-    return np.asarray(covariance / covariance[0], np.float64)
+        return np.asarray(np.arange(len(sample)) == 0, dtype=np.float64)
+    return np.asarray(covariance / covariance[0], dtype=np.float64)
 
 
 def ljung_box(values: ArrayLike, lags: int = LAGS) -> float:
