@@ -19,10 +19,11 @@ _NEARLY_PARALLEL = 0.9995
 def interpolated_truth(index: "NuScenesIndex", records: Sequence["FrameRecord"]) -> DetectionTruth:
     """Truth at keyframes and at LiDAR sweeps between them.
 
-    A keyframe has its own annotations. A sweep has the boxes of ``NuScenes.get_boxes`` of the devkit: those of the next
+    A keyframe has its own annotations. A sweep has the boxes of the devkit's ``NuScenes.get_boxes``: those of the next
     keyframe, each on the straight way between the two keyframes (position linearly, orientation spherically) if the
-    object is annotated in both, else where the next keyframe has it. The devkit gives these boxes no velocity, attribute
-    or number of points: the velocity is interpolated likewise, the others are those of the keyframe nearer in time.
+    object is annotated in both, else where the next keyframe has it. The devkit gives these boxes no velocity, no
+    attribute and no number of points: the velocity is interpolated linearly, the others are those of the keyframe
+    nearer in time.
 
     Args:
         index: The annotations.
@@ -107,8 +108,6 @@ def _keyframes_around(index: "NuScenesIndex", record: "FrameRecord") -> tuple[in
     return int(samples[after - 1]), int(samples[after])
 
 
-def _between(
-    first: NDArray[np.float64], last: NDArray[np.float64], share: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _between(first: NDArray[np.float64], last: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
     # Exactly `last` at 1: a keyframe's numbers stay what they are.
     return np.where(share[:, None] == 1.0, last, first + share[:, None] * (last - first))

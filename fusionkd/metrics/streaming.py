@@ -2,8 +2,8 @@
 
 Li, Wang and Ramanan, "Towards Streaming Perception" (ECCV 2020), section 3, eq. 1: at every evaluation time the newest
 output that is *finished* answers, whatever it was computed from; Wang et al., "Are We Ready for Vision-Centric Driving
-Streaming Perception? The ASAP Benchmark" (CVPR 2023) do so with nuScenes' figures. Frames arrive at the sensor's rate, a
-model takes as long for each as it was measured to take, and the world goes on meanwhile. Everything here is in the
+Streaming Perception? The ASAP Benchmark" (CVPR 2023) do so with nuScenes' figures. Frames arrive at the sensor's rate,
+a model takes as long for each as it was measured to take, and the world goes on meanwhile. Everything here is in the
 global frame, so that the car's own movement between a frame and its use is accounted for, as odometry would.
 """
 
@@ -49,8 +49,8 @@ class Stream:
             tokens, values = getattr(self, names), getattr(self, times)
             if values.shape != (len(tokens),) or values.dtype != np.int64:
                 raise UserError(
-                    f"Stream.{times} must be int64 of shape ({len(tokens)},), as there are {len(tokens)} {names}; found "
-                    f"{values.dtype} of shape {values.shape}."
+                    f"Stream.{times} must be int64 of shape ({len(tokens)},), as there are {len(tokens)} {names}; "
+                    f"found {values.dtype} of shape {values.shape}."
                 )
         if np.any(np.diff(self.arrival_ns) <= 0):
             late = int(np.argmax(np.diff(self.arrival_ns) <= 0)) + 1
@@ -196,7 +196,7 @@ def on_show(replayed: Replay, outputs: Detections, *, forward: bool) -> Detectio
 def streaming_figures(
     truth: DetectionTruth, outputs: Detections, replayed: Replay, *, forward: bool
 ) -> NuScenesFigures:
-    """nuScenes' figures of what is on show, each evaluation time a sample.
+    """The nuScenes figures of what is on show, each evaluation time a sample.
 
     Args:
         truth: Annotations at the evaluation times; other samples don't count.
@@ -211,7 +211,7 @@ def streaming_figures(
 
 
 def offline_figures(truth: DetectionTruth, outputs: Detections, samples: Sequence[str]) -> NuScenesFigures:
-    """nuScenes' figures of frames as if no time passed while they were computed.
+    """The nuScenes figures of frames as if no time passed while they were computed.
 
     Args:
         truth: Annotations of at least these frames.
