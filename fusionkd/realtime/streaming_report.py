@@ -35,12 +35,12 @@ def draw(studies: Sequence[Study], path: Path, *, title: str) -> None:
     FigureCanvasAgg(figure)
     figure.suptitle(title)
     for column, overrun in enumerate(policies):
-        axes = figure.add_subplot(1, len(policies), column + 1)
+        axes = figure.add_subplot(1, len(policies), column + 1, sharey=figure.axes[0] if figure.axes else None)
         for study, colour in zip(studies, _cycle(len(studies))):
             _curves(axes, study, [point for point in study.points if point.overrun == overrun], colour)
         axes.set_title({"skip": "skip: the newest frame wins", "run_on": "run on: frames queue"}[overrun])
         axes.set_xlabel("slow-down factor of the measured latency")
-        axes.set_ylabel("NDS")
+        axes.set_ylabel("NDS (dotted: offline)")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.25)
         axes.legend(fontsize=8)
