@@ -185,7 +185,7 @@ def test_a_late_model_is_a_blind_one() -> None:
     The first output is there after ten sweeps; with ``skip`` each one then answers for ten evaluation times at ages of
     500 to 950 ms, where boxes lie 6 m to 11.4 m behind: none matches within 4 m. At a quarter of the speed (3 m/s) they
     lie 1.5 m to 2.85 m behind: none matches at 0.5 m and 1 m; at 2 m those of ages 500 to 650 ms do, 4 of 10; at 4 m
-    all do. With equal scores, precision is the share of matches at every recall that is reached.
+    all do. Scores fall with time, so that precision is the share of matches so far at every recall that is reached.
     """
     sweeps, late = 210, 10
     truth, found, stream = moving_world(sweeps=sweeps)
@@ -195,7 +195,9 @@ def test_a_late_model_is_a_blind_one() -> None:
     assert streaming_figures(truth, found, done, forward=False).mean_ap == 0
 
     truth, found, stream = moving_world(sweeps=sweeps, cars=1, speed_mps=3.0, ego_mps=0.0)
-    found = Detections(**{**{n: getattr(found, n) for n in found.__dataclass_fields__}, "score": np.full(sweeps, 0.5)})
+    found = Detections(
+        **{**{n: getattr(found, n) for n in found.__dataclass_fields__}, "score": np.linspace(0.9, 0.5, sweeps)}
+    )
     figures = streaming_figures(truth, found, replay([stream], _busy(500), overrun="skip"), forward=False)
     answered = sweeps - late
     recall = {0.5: 0.0, 1.0: 0.0, 2.0: 0.4 * answered / sweeps, 4.0: answered / sweeps}
