@@ -164,22 +164,11 @@ class DetectionTruth:
         place[rows] = np.arange(len(rows))
         sample = place[np.repeat(np.arange(len(index)), np.diff(boxes.start))]
         here = np.flatnonzero(sample >= 0)
-        # The extra last entry answers for -1. Attributes of categories that aren't detected may be unknown names.
-        attribute = np.full(len(index.attribute_names) + 1, -1, dtype=np.int64)
-        for row in np.unique(boxes.attribute[(boxes.label >= 0) & (boxes.attribute >= 0)]):
-            attribute[row] = attribute_index(index.attribute_names[row])
         return cls.from_annotations(
             tokens=[record.token for record in records],
             ego_xyz_m=index.sweeps.ego_xyz_m[[record.sweep for record in records]],
             sample=sample[here],
-            xyz_m=boxes.xyz_m[here],
-            lwh_m=boxes.lwh_m[here],
-            wxyz=boxes.wxyz[here],
-            velocity_mps=boxes.velocity_mps[here],
-            label=boxes.label[here],
-            attribute=attribute[boxes.attribute[here]],
-            num_points=(boxes.num_lidar_pts + boxes.num_radar_pts)[here],
-            is_rack=np.array([name == BICYCLE_RACK for name in index.category_names])[boxes.category[here]],
+            **annotation_columns(index, here),
         )
 
     @classmethod
@@ -200,6 +189,33 @@ class DetectionTruth:
 
         index = NuScenesIndex.load(root, version)
         return cls.from_index(index, scenes_of(index, scenes))
+
+
+def annotation_columns(index: "NuScenesIndex", rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Annotations of an index as ``from_annotations`` takes them, without their samples.
+
+    Args:
+        index: The index.
+        rows: Which of its annotations, (M,).
+
+    Raises:
+        UserError: If a detected object has an attribute that nuScenes doesn't know.
+    """
+    boxes = index.annotations
+    # The extra last entry answers for -1. Attributes of categories that aren't detected may be unknown names.
+    attribute = np.full(len(index.attribute_names) + 1, -1, dtype=np.int64)
+    for row in np.unique(boxes.attribute[(boxes.label >= 0) & (boxes.attribute >= 0)]):
+        attribute[row] = attribute_index(index.attribute_names[row])
+    return {
+        "xyz_m": boxes.xyz_m[rows],
+        "lwh_m": boxes.lwh_m[rows],
+        "wxyz": boxes.wxyz[rows],
+        "velocity_mps": boxes.velocity_mps[rows],
+        "label": boxes.label[rows],
+        "attribute": attribute[boxes.attribute[rows]],
+        "num_points": (boxes.num_lidar_pts + boxes.num_radar_pts)[rows],
+        "is_rack": np.array([name == BICYCLE_RACK for name in index.category_names])[boxes.category[rows]],
+    }
 
 
 def _edge_corners(xyz_m: NDArray[Any], *, lwh_m: NDArray[Any], axes: NDArray[np.float64]) -> NDArray[np.float64]:
