@@ -12,6 +12,7 @@ from typing import get_args
 import torch
 
 from fusionkd.data.cache import short_hash
+from fusionkd.data.configured import config_beside
 from fusionkd.data.splits import default_split, scenes_of
 from fusionkd.errors import UserError
 from fusionkd.metrics import Detections
@@ -24,7 +25,7 @@ from fusionkd.realtime.streaming_scenes import StreamedScenes, stream_scenes
 from fusionkd.realtime.streaming_study import Study, study, to_dict
 from fusionkd.realtime.trace import LatencyTrace, read_trace, write_trace
 from fusionkd.teachers import load_trained
-from fusionkd.visualize.sources import config_beside, open_data
+from fusionkd.visualize.sources import open_data
 
 FACTORS = (0.5, 1.0, 2.0, 4.0, 8.0)
 

@@ -108,7 +108,7 @@ def key_of(model: FusionModel, data: NuScenesDataModule, decoder: Decoder) -> st
         weights.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     dataset = data.dataset([])
     read = (dataset.image_size_px, dataset.num_sweeps, data.collator)
-    decoded = (decoder.score_threshold, decoder.max_boxes, decoder.nms, decoder.candidates, decoder.peaks)
+    decoded = (decoder.selection, decoder.candidates, decoder.peaks)
     return short_hash(weights.hexdigest(), data.index.fingerprint, read, decoded, model.spec)
 
 
