@@ -38,6 +38,7 @@ class WorldSettings:
             ``v1.0-mini``, about 15 % for ``v1.0-trainval``, and none of a single scene.
         class_mix: ``flat`` makes all ten classes frequent enough to be learned from little; ``nuscenes`` has about
             the shares of real streets.
+        tables_only: Write the tables without any sensor file, for tests of scale; points and visibility are modelled.
 
     Raises:
         UserError: If a value can't be simulated.
@@ -51,9 +52,12 @@ class WorldSettings:
     version: Version = "auto"
     val_scenes: int | None = None
     class_mix: ClassMix = "flat"
+    tables_only: bool = False
 
     def __post_init__(self) -> None:
         self._check_numbers()
+        if not isinstance(self.tables_only, bool):
+            raise UserError(f"tables_only must be true or false, found {self.tables_only!r}.")
         if self.version not in get_args(Version):
             raise UserError(f"version must be one of {', '.join(get_args(Version))}, found {self.version!r}.")
         if self.class_mix not in get_args(ClassMix):
@@ -107,7 +111,10 @@ class WorldSettings:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, to be written beside the data."""
-        return asdict(self)
+        values = asdict(self)
+        if not self.tables_only:
+            del values["tables_only"]  # worlds written before there was such a thing are the same worlds
+        return values
 
 
 def _split_names(version: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
