@@ -30,7 +30,7 @@ def latency_figure(verdict: Verdict) -> Figure:
     figure = Figure(figsize=(14, 9), dpi=100, facecolor=BACKGROUND)
     FigureCanvasAgg(figure)
     figure.text(0.035, 0.975, headline(verdict), color=COLOUR[verdict.status], fontsize=15, weight="bold", va="top")
-    figure.text(0.035, 0.938, _caption(verdict), color=QUIET, fontsize=9.5, va="top", linespacing=1.5)
+    figure.text(0.035, 0.938, _caption(verdict), color=QUIET, fontsize=9.5, va="top", parse_math=False)
     _draw_timeline(figure.add_axes((0.05, 0.50, 0.935, 0.355)), verdict)
     _draw_histogram(figure.add_axes((0.05, 0.07, 0.40, 0.34)), verdict)
     _draw_stages(figure.add_axes((0.52, 0.07, 0.305, 0.34)), verdict.trace)
@@ -89,15 +89,16 @@ def _draw_timeline(axes: Axes, verdict: Verdict) -> None:
     axes.set_xlim(-0.01 * last, 1.01 * last)
     _style(axes, "frame", "latency, ms", "From arrival to boxes")
     _name_deadline(axes, deadline)
-    axes.legend(
-        loc="upper right",
-        ncols=5,
-        fontsize=8.5,
-        frameon=False,
-        bbox_to_anchor=(1.0, 1.115),
-        labelcolor=INK,
-        markerscale=2,
-    )
+    if len(latency):
+        axes.legend(
+            loc="upper right",
+            ncols=5,
+            fontsize=8.5,
+            frameon=False,
+            bbox_to_anchor=(1.0, 1.115),
+            labelcolor=INK,
+            markerscale=2,
+        )
 
 
 def _draw_dropped(axes: Axes, verdict: Verdict) -> None:
