@@ -79,11 +79,6 @@ class DeadlineContract:
         _check_known("scenario", self.scenario, SCENARIOS)
         self._check_stream()
 
-    @property
-    def deadline_ns(self) -> int:
-        """The deadline in nanoseconds; a frame that takes longer misses it."""
-        return round(self.deadline_ms * 1e6)
-
     def _check_stream(self) -> None:
         constant = self.scenario == "constant_stream"
         if constant and self.rate_hz is None:

@@ -7,14 +7,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.stats import chi2, norm, rankdata
 
+from fusionkd.realtime.steady import FEWEST_FRAMES, is_steady
+
 LEVEL = 0.01
 """Frames count as dependent if independent ones would look so in at most one trace of a hundred."""
 
 LAGS = 20
 """Frames are compared with so many before them."""
-
-FEWEST_FRAMES = 50
-"""Shorter traces show no dependence."""
 
 
 def autocorrelation(values: ArrayLike) -> NDArray[np.float64]:
@@ -39,7 +38,11 @@ def ljung_box(values: ArrayLike, lags: int = LAGS) -> float:
     """
     sample = np.asarray(values, np.float64)
     n, lag = len(sample), np.arange(1, lags + 1)
-    r = autocorrelation(sample)[1 : lags + 1]
+    sample = sample - sample.mean()
+    power = float(sample @ sample)
+    if power <= 0:
+        return 1.0
+    r = np.array([sample[k:] @ sample[:-k] for k in lag]) / power
     return float(chi2.sf(n * (n + 2) * np.sum(r**2 / (n - lag)), lags))
 
 
@@ -58,7 +61,9 @@ def slow_frames(values: ArrayLike, percent: float) -> NDArray[np.bool_]:
     sample = np.asarray(values, np.float64)
     wanted = max((1 - percent / 100) * len(sample), 3 * math.sqrt(len(sample)))
     count = int(min(wanted, len(sample) / 10))
-    return np.asarray(sample > np.sort(sample)[len(sample) - count - 1], np.bool_)
+    place = len(sample) - count - 1
+    threshold = np.partition(sample, place)[place]
+    return np.asarray((sample > threshold) | np.isinf(sample), np.bool_)
 
 
 def inflation(values: ArrayLike, percent: float) -> float:
@@ -67,6 +72,9 @@ def inflation(values: ArrayLike, percent: float) -> float:
     Slow frames come in clusters on most machines. What counts for a percentile are the indicators of slow frames: where
     a Ljung-Box test finds them correlated, the result is their integrated autocorrelation time 1 + 2 sum(r), summed
     over Geyer's initial positive sequence ("Practical Markov chain Monte Carlo", Statistical Science 7, 1992).
+
+    A level that drifts or jumps is no cluster, however much its slow frames lie together: where ``is_steady`` denies a
+    steady state, the medians of ten parts are taken off first. What drift does to a verdict is a finding of its own.
 
     Args:
         values: (N,) in the order of the frames; infinite ones are frames that never came.
@@ -78,7 +86,16 @@ def inflation(values: ArrayLike, percent: float) -> float:
     slow = slow_frames(sample, percent)
     if ljung_box(slow) >= LEVEL:
         return 1.0
+    if not is_steady(sample):
+        slow = slow_frames(_levelled(sample), percent)
     r = autocorrelation(slow)
     pairs = r[1 : len(r) // 2 * 2 - 1].reshape(-1, 2).sum(axis=1)  # (N / 2 - 1, 2) -> (N / 2 - 1,)
     end = int(np.argmax(pairs <= 0)) if np.any(pairs <= 0) else len(pairs)
     return max(1.0, 1 + 2 * float(pairs[:end].sum()))
+
+
+def _levelled(sample: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values (N,) without the medians of their ten parts; infinite ones stay so."""
+    parts = np.array_split(sample, 10)
+    # A part of which most was dropped has an infinite median, and inf - inf is no number.
+    return np.concatenate([part - float(np.minimum(np.median(part), 1e300)) for part in parts])

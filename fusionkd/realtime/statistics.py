@@ -52,8 +52,8 @@ def percentile(values: ArrayLike, percent: float) -> float:
         values: (N,) N > 0; infinite ones are frames that never came.
         percent: In (0, 100).
     """
-    sample = np.sort(np.asarray(values, np.float64))
-    return float(sample[_rank(len(sample), percent) - 1])
+    sample = np.asarray(values, np.float64)
+    return _order_statistic(sample, _rank(len(sample), percent) - 1)
 
 
 def percentile_bounds(
@@ -75,13 +75,13 @@ def percentile_bounds(
     Returns:
         Bounds; -inf or inf where the sample is too small for one.
     """
-    sample = np.sort(np.asarray(values, np.float64))
+    sample = np.asarray(values, np.float64)
     frames, rate = len(sample), 1 - percent / 100
     allowed = _most_misses(frames, rate, 1 - confidence, inflation)
     broken = _fewest_misses(frames, rate, 1 - (lower_confidence or confidence), inflation)
     return Bounds(
-        lower=float(sample[frames - broken]) if broken <= frames else -math.inf,
-        upper=float(sample[frames - 1 - allowed]) if allowed >= 0 else math.inf,
+        lower=_order_statistic(sample, frames - broken) if broken <= frames else -math.inf,
+        upper=_order_statistic(sample, frames - 1 - allowed) if allowed >= 0 else math.inf,
     )
 
 
@@ -129,7 +129,13 @@ def frames_needed(percent: float, confidence: float, misses: int = 0) -> int:
 
 
 def frames_to_decide(
-    misses: int, frames: int, percent: float, confidence: float, *, inflation: float = 1
+    misses: int,
+    frames: int,
+    percent: float,
+    confidence: float,
+    *,
+    lower_confidence: float | None = None,
+    inflation: float = 1,
 ) -> int | None:
     """How many frames a decision takes if misses go on at the rate seen.
 
@@ -137,7 +143,8 @@ def frames_to_decide(
         misses: Seen so far.
         frames: Seen so far.
         percent: Of the contract.
-        confidence: Of the bound that decides.
+        confidence: Of the upper bound, which decides that the percentile keeps its limit.
+        lower_confidence: Of the lower bound, which decides that it doesn't, where it is to be another.
         inflation: So many frames count as one.
 
     Returns:
@@ -148,7 +155,7 @@ def frames_to_decide(
     rate = misses / frames if frames else 0.0
 
     def decided(n: int) -> bool:
-        bounds = miss_rate_bounds(rate * n, n, confidence, inflation=inflation)
+        bounds = miss_rate_bounds(rate * n, n, confidence, lower_confidence=lower_confidence, inflation=inflation)
         return bounds.upper <= allowed if rate <= allowed else bounds.lower > allowed
 
     found = bisect_left(range(MOST_FRAMES), True, lo=1, key=decided)
@@ -192,6 +199,10 @@ def jitter(values: ArrayLike) -> Jitter:
 def _rank(frames: int, percent: float) -> int:
     # A hair less: 99.9 / 100 * 1000 is 999.0000000000001 in floating point.
     return max(1, math.ceil(frames * percent / 100 - 1e-9 * frames))
+
+
+def _order_statistic(sample: NDArray[np.float64], place: int) -> float:
+    return float(np.partition(sample, place)[place])
 
 
 def _at_most(misses: float, frames: float, rate: float) -> float:
