@@ -120,8 +120,8 @@ def splat_sorted(features: Tensor, probability: Tensor, cell: Tensor, *, cells: 
 def splat_added(features: Tensor, probability: Tensor, cell: Tensor, *, cells: int) -> Tensor:
     """The same as ``splat_sorted`` by one ``index_add`` of static shape, which exporters and runtimes know."""
     batch, channels = features.shape[0], features.shape[2]
-    product = probability.float()[:, :, :, None] * features.float()[:, :, None]  # (B, N, D, C, h, w)
-    rows = product.permute(0, 1, 2, 4, 5, 3).reshape(-1, channels)  # (B * N * D * h * w, C)
+    pixel = features.float().permute(0, 1, 3, 4, 2)[:, :, None]  # (B, N, 1, h, w, C)
+    rows = (pixel * probability.float()[..., None]).reshape(-1, channels)  # (B * N * D * h * w, C)
     frame = torch.arange(batch, device=cell.device)[:, None, None, None, None]
     index = (cell + frame * (cells + 1)).flatten()
     summed = rows.new_zeros(batch * (cells + 1), channels).index_add(0, index, rows)
@@ -158,9 +158,22 @@ class LiftSplat(nn.Module):
         Returns:
             BEV features (B, channels, rows, columns) and depth logits (B, N, bins, h, w).
         """
-        answer = self.net(features.flatten(0, 1)).unflatten(0, features.shape[:2])  # (B, N, bins + C, h, w)
-        logits, context = answer.split([self.bins.count, self.out_channels], dim=2)
-        probability = logits.float().softmax(dim=2) * present[:, :, None, None, None]
+        context, probability, logits = self.predict(features, present=present)
         splat = splat_added if torch.compiler.is_exporting() else splat_sorted
         bev = splat(context, probability, cell, cells=grid.rows * grid.columns)
         return bev.reshape(*bev.shape[:2], *grid.shape), logits  # (B, C, rows, columns)
+
+    def predict(self, features: Tensor, *, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What is to be placed, and where along each ray.
+
+        Args:
+            features: (B, N, in_channels, h, w).
+            present: (B, N) bool.
+
+        Returns:
+            Context (B, N, channels, h, w), probability of each depth bin (B, N, bins, h, w), zero for absent cameras,
+            and the logits behind it.
+        """
+        answer = self.net(features.flatten(0, 1)).unflatten(0, features.shape[:2])  # (B, N, bins + C, h, w)
+        logits, context = answer.split([self.bins.count, self.out_channels], dim=2)
+        return context, logits.float().softmax(dim=2) * present[:, :, None, None, None], logits
