@@ -37,7 +37,9 @@ class CudaGraphNetwork:
         self, model: FusionModel, spec: DeploySpec, *, device: str = "cuda", precision: str = "float32"
     ) -> None:
         if torch.device(device).type != "cuda":
-            raise UserError(f"CUDA graphs run on a GPU, found --device {device}. Use --device cuda, or another backend.")
+            raise UserError(
+                f"CUDA graphs run on a GPU, found --device {device}. Use --device cuda, or another backend."
+            )
         self.device = check_device(device)
         if isinstance(spec.lidar, PillarView):
             raise UserError(
@@ -76,7 +78,7 @@ class CudaGraphNetwork:
         self._cells = inputs.get("cells")
 
     def _capture(self) -> None:
-        side = torch.cuda.Stream(self.device)
+        side = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(side), self._autocast:
             for _ in range(_WARM_UP):

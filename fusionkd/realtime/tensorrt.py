@@ -48,7 +48,7 @@ class TensorRtNetwork:
         names = [engine.get_tensor_name(number) for number in range(engine.num_io_tensors)]
         self._reads = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
         self._dtypes = {name: _torch_dtype(trt, engine.get_tensor_dtype(name)) for name in names}
-        self._stream = torch.cuda.Stream(device)
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]], clock: Clock = NO_CLOCK) -> Candidates:
         """The candidates of a frame."""
