@@ -34,7 +34,7 @@ class TensorRtNetwork:
     """
 
     def __init__(self, path: str | Path, *, device: str = "cuda", precision: str = "float32") -> None:
-        trt = _tensorrt()
+        trt = require_tensorrt()
         self.device = check_device(device)
         if torch.device(device).type != "cuda":
             raise UserError(f"TensorRT runs on a GPU, found --device {device}. Use --device cuda.")
@@ -106,7 +106,12 @@ class TensorRtNetwork:
         return plan
 
 
-def _tensorrt() -> Any:
+def require_tensorrt() -> Any:
+    """The package ``tensorrt``.
+
+    Raises:
+        UserError: If it isn't there or too old; it says what to install.
+    """
     try:
         import tensorrt
     except ImportError:
