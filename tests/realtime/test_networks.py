@@ -146,7 +146,7 @@ def test_a_gpu_that_is_not_there(backend: str) -> None:
 
 def test_devices_that_do_not_exist() -> None:
     for device in ("gpu", "mps", "meta"):
-        with pytest.raises(UserError, match="device|cpu or cuda"):
+        with pytest.raises(UserError, match=r"device|cpu or cuda"):
             check_device(device)
 
 
