@@ -11,6 +11,7 @@ from fusionkd.realtime.frames import FrameSource
 from fusionkd.realtime.profile import Plan, profile
 from fusionkd.realtime.scenarios import Overrun
 from fusionkd.realtime.statistics import frames_needed
+from fusionkd.realtime.steady import FEWEST_FRAMES
 from fusionkd.realtime.telemetry import MemoryPeak, ProcessMemory, Reading, Telemetry
 from fusionkd.realtime.trace import LatencyTrace, columns_of
 from fusionkd.realtime.verdict import Verdict, judge
@@ -40,11 +41,13 @@ def plan_for(contract: DeadlineContract, *, frames: int | None, warm_up: int | N
 
     Args:
         contract: Names scenario, rate and overrun policy.
-        frames: How many; None takes as many as prove the percentile if none is late.
+        frames: How many; None takes as many as prove the percentile if none is late, and tell a steady state.
         warm_up: Frames before those that count; None for the test of a steady state.
     """
     return Plan(
-        frames=frames_needed(contract.percentile, contract.confidence) if frames is None else frames,
+        frames=max(frames_needed(contract.percentile, contract.confidence), FEWEST_FRAMES)
+        if frames is None
+        else frames,
         scenario=contract.scenario,
         rate_hz=contract.rate_hz,
         overrun=cast(Overrun, contract.overrun or "skip"),
