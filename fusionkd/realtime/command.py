@@ -6,6 +6,7 @@ Exit status: 0 met, 1 missed, 2 inconclusive, 3 could not run.
 """
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -102,6 +103,8 @@ def check(given: argparse.Namespace) -> int:
 
 
 def _measured(given: argparse.Namespace, contract: DeadlineContract) -> LatencyTrace:
+    # Read when PyTorch is imported: threads that wait must sleep, or a busy machine slows down ninefold.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # Imported here because judging a trace needs neither PyTorch nor a model.
     from fusionkd.preprocess.warmup import announce_slowness, compile_kernels
     from fusionkd.realtime.backends import Running, build_pipeline, recorded_of
