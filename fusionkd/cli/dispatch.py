@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "visualize": ("fusionkd.visualize.command:main", "draw points, predictions and annotations of a frame"),
     "streaming": ("fusionkd.realtime.streaming_command:main", "accuracy when the world goes on while a model computes"),
+    "check-deadline": ("fusionkd.realtime.command:main", "measure a model and hold it against a deadline contract"),
     "train-teachers": ("fusionkd.cli.teachers:main", "train the shipped teachers again"),
 }
 """Subcommands of ``fusionkd``: the function that does the work, and a line of help."""

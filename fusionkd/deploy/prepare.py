@@ -35,8 +35,8 @@ RIG_TOLERANCE = 0.1
 def prepare(raw: RawFrame, spec: DeploySpec, clock: Clock = NO_CLOCK) -> Inputs:
     """The network's inputs for a frame.
 
-    Stages: ``preprocess/sweeps``, ``preprocess/raster`` or ``preprocess/pillars``, ``images/decode``,
-    ``images/normalise``, ``preprocess/view``.
+    Stages: ``preprocess/sweeps``, ``preprocess/raster`` or ``preprocess/pillars``, ``preprocess/images``,
+    ``preprocess/normalise``, ``preprocess/view``.
 
     Args:
         raw: The frame.
@@ -131,12 +131,12 @@ def _cameras(raw: RawFrame, camera: CameraSpec, clock: Clock) -> Inputs:
             f"Frame {raw.token} has {len(raw.images)} images; the network reads {len(camera.names)}: "
             f"{', '.join(camera.names)}. Give None for a camera that is lost."
         )
-    with clock.span("images/decode"):
+    with clock.span("preprocess/images"):
         present = np.array([image is not None for image in raw.images])
         pixels = np.zeros((len(raw.images), *camera.size_px, 3), np.uint8)
         for k in np.flatnonzero(present):
             pixels[k] = _network_image(raw, int(k), camera)
-    with clock.span("images/normalise"):
+    with clock.span("preprocess/normalise"):
         images = normalise_images(pixels, camera.mean, camera.std)
         images[~present] = 0
     return {"images": images[None], "camera_present": present[None]}

@@ -159,7 +159,7 @@ class LiftSplat(nn.Module):
             BEV features (B, channels, rows, columns) and depth logits (B, N, bins, h, w).
         """
         context, probability, logits = self.predict(features, present=present)
-        splat = splat_added if torch.compiler.is_exporting() else splat_sorted
+        splat = splat_added if _wants_static_shapes(features) else splat_sorted
         bev = splat(context, probability, cell, cells=grid.rows * grid.columns)
         return bev.reshape(*bev.shape[:2], *grid.shape), logits  # (B, C, rows, columns)
 
@@ -177,3 +177,8 @@ class LiftSplat(nn.Module):
         answer = self.net(features.flatten(0, 1)).unflatten(0, features.shape[:2])  # (B, N, bins + C, h, w)
         logits, context = answer.split([self.bins.count, self.out_channels], dim=2)
         return context, logits.float().softmax(dim=2) * present[:, :, None, None, None], logits
+
+
+def _wants_static_shapes(features: Tensor) -> bool:
+    """Whether the forward pass is being written down, for another runtime or as a CUDA graph."""
+    return torch.compiler.is_exporting() or (features.is_cuda and torch.cuda.is_current_stream_capturing())
