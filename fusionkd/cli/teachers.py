@@ -123,6 +123,7 @@ def export(checkpoint: Path, name: str, *, zoo: Path) -> None:
         "figures": {key: record.figures[key] for key in record.figures if "@" not in key},
         "simulated": record.simulated,
         "data": _data_of(checkpoint.parent / "config.yaml"),
+        "deploy": None if record.deploy is None else record.deploy.to_json(),
         "date": datetime.date.today().isoformat(),
     }
     weights = zoo / f"{name}.safetensors"

@@ -7,7 +7,7 @@ from fusionkd.data.dataset import NuScenesDataset
 from fusionkd.data.frames import Batch, Frame
 from fusionkd.data.gt_database import GtDatabase, GtPaste
 from fusionkd.data.index import FrameRecord, NuScenesIndex
-from fusionkd.data.views import LidarView, PillarView, RasterView
+from fusionkd.preprocess.views import LidarView, PillarView, RasterView
 
 __all__ = [
     "Batch",

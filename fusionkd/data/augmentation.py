@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from fusionkd.data.collate import Sample
 from fusionkd.data.dataset import NuScenesDataset
 from fusionkd.data.frames import Frame
-from fusionkd.data.images import crop_top, recolour
 from fusionkd.data.sampling import Draw
 from fusionkd.errors import UserError
 from fusionkd.geometry import CAMERAS, Boxes3D, CameraRig, transform_points
+from fusionkd.preprocess.images import crop_top, recolour
 
 
 class Paster(Protocol):

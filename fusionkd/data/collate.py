@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,10 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fusionkd.data.frames import Batch, Frame
-from fusionkd.data.images import IMAGENET_MEAN, IMAGENET_STD
-from fusionkd.data.views import Arrays, LidarView
 from fusionkd.geometry import Boxes3D
 from fusionkd.preprocess import lidar_depth_maps
+from fusionkd.preprocess.images import normalise_images
+from fusionkd.preprocess.views import Arrays, LidarView
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class Collator:
             camera_present=torch.ones(len(frames), len(frames[0].rig), dtype=torch.bool),
             image_from_ego=torch.from_numpy(np.stack([f.rig.image_from_ego for f in frames]).astype(np.float32)),
             lidar={
-                name: view.collate([prepared.lidar[name] for prepared in samples]) for name, view in self.views.items()
+                name: _tensors(view.collate([prepared.lidar[name] for prepared in samples]))
+                for name, view in self.views.items()
             },
             lidar_present=torch.ones(len(frames), dtype=torch.bool),
             lidar_depth=torch.from_numpy(np.stack([prepared.lidar_depth for prepared in samples])),
@@ -103,14 +105,11 @@ class Collator:
 
 def normalised_images(images: Sequence[NDArray[np.uint8]]) -> Tensor:
     """Images (N, H, W, 3) uint8 of B frames as (B, N, 3, H, W) float32 with ImageNet's mean and deviation."""
-    stacked = torch.from_numpy(np.stack(images)).permute(0, 1, 4, 2, 3)  # (B, N, 3, H, W)
-    scale = 1 / (255 * torch.tensor(IMAGENET_STD))
-    shift = torch.tensor(IMAGENET_MEAN) / torch.tensor(IMAGENET_STD)
-    return (
-        stacked.to(torch.float32, memory_format=torch.contiguous_format)
-        .mul_(scale[:, None, None])
-        .sub_(shift[:, None, None])
-    )
+    return torch.from_numpy(np.stack([normalise_images(frame) for frame in images]))  # (B, N, 3, H, W)
+
+
+def _tensors(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def _pad_boxes(samples: Sequence[Sample]) -> tuple[Tensor, Tensor, Tensor]:

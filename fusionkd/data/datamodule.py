@@ -14,15 +14,15 @@ from fusionkd.data.dataset import NuScenesDataset
 from fusionkd.data.frames import Batch, Frame
 from fusionkd.data.gt_database import GtDatabase, GtPaste, GtPaster
 from fusionkd.data.image_cache import ImageCache
-from fusionkd.data.images import base_size_px
 from fusionkd.data.index import FrameRecord, NuScenesIndex
 from fusionkd.data.loading import FrameLoader, LoaderDataset, OnBadFrame, SkippedFrames, frame_loader
 from fusionkd.data.missing import simulate
 from fusionkd.data.sampling import EvaluationSampler, TrainingSampler
 from fusionkd.data.splits import default_split, scenes_of
-from fusionkd.data.views import PillarView, RasterView
 from fusionkd.errors import UserError
 from fusionkd.geometry import DETECTION_CLASSES, BevGrid
+from fusionkd.preprocess.images import base_size_px
+from fusionkd.preprocess.views import PillarView, RasterView
 from fusionkd.preprocess.warmup import announce_slowness, compile_kernels
 
 DEFAULT_GRID = BevGrid()
@@ -120,8 +120,8 @@ class NuScenesDataModule(pl.LightningDataModule):
         self._unlabelled_scenes = unlabelled_scenes
         self._sweep_stride = sweep_stride if sweeps_as_unlabelled else None
         self._unlabelled_per_batch = unlabelled_per_batch
-        self._image_size_px = image_size_px
-        self._num_sweeps = num_sweeps
+        self.image_size_px = image_size_px
+        self.num_sweeps = num_sweeps
         self._min_box_points = min_box_points
         self._plan = AugmentationPlan(seed, bev_augmentation, image_augmentation)
         self._gt_paste = gt_paste
@@ -180,8 +180,8 @@ class NuScenesDataModule(pl.LightningDataModule):
         return NuScenesDataset(
             self.index,
             records,
-            image_size_px=self._image_size_px,
-            num_sweeps=num_sweeps or self._num_sweeps,
+            image_size_px=self.image_size_px,
+            num_sweeps=num_sweeps or self.num_sweeps,
             min_box_points=self._min_box_points,
             image_cache=self._image_cache(),
         )
@@ -285,7 +285,7 @@ class NuScenesDataModule(pl.LightningDataModule):
         if len(self.index.images) == 0:
             return None
         height, width = self.index.images.size_px[0]
-        image_px = base_size_px((int(height), int(width)), self._image_size_px)
+        image_px = base_size_px((int(height), int(width)), self.image_size_px)
         fits = ImageCache.size_gb(len(self.index.images), image_px) <= self._cache_images_gb
         return ImageCache.beside(self.index, image_px) if fits else None
 

@@ -9,12 +9,12 @@ from torch.utils.data import Dataset
 
 from fusionkd.data.frames import Frame
 from fusionkd.data.image_cache import ImageCache
-from fusionkd.data.images import base_from_stored, base_size_px, crop_top, warp
 from fusionkd.data.index import FrameRecord, NuScenesIndex
 from fusionkd.data.reading import read_image, read_sweep
 from fusionkd.errors import UserError
 from fusionkd.geometry import CAMERAS, CameraRig, invert_rigid
 from fusionkd.preprocess import fuse_sweeps
+from fusionkd.preprocess.images import base_from_stored, base_size_px, crop_top, warp
 
 # OpenCV's own threads would fight with the other loader processes for the cores.
 cv2.setNumThreads(0)
@@ -73,7 +73,7 @@ class NuScenesDataset(Dataset[Frame]):
         Raises:
             UserError: If a file is missing or malformed.
         """
-        images, rig = self._cameras(record, network_from_base)
+        images, rig = self._seen(record, network_from_base)
         sweeps, calibrations = self.index.sweeps, self.index.calibrations
         return Frame(
             token=record.token,
@@ -93,15 +93,32 @@ class NuScenesDataset(Dataset[Frame]):
         Raises:
             UserError: If a file is missing or malformed.
         """
+        rows, key_from_sweep, age_s = self.sweeps(record)
+        paths = [self.index.root / self.index.sweeps.path(row) for row in rows]
+        return fuse_sweeps([read_sweep(path) for path in paths], key_from_sweep=key_from_sweep, age_s=age_s)
+
+    def sweeps(self, record: FrameRecord) -> tuple[list[int], NDArray[np.float64], NDArray[np.float64]]:
+        """The sweeps that a record fuses, newest first.
+
+        Returns:
+            Rows in the index; (S, 4, 4) transforms from each sweep's sensor frame to the record's ego frame; (S,)
+            ages in seconds.
+        """
         sweeps = self.index.sweeps
         rows = sweeps.chain(record.sweep, self.num_sweeps)
         ego_from_global = invert_rigid(sweeps.global_from_ego(record.sweep))
         ego_from_sensor = self.index.calibrations.ego_from_sensor(sweeps.calibration[rows])  # (S, 4, 4)
-        return fuse_sweeps(
-            [read_sweep(self.index.root / sweeps.path(row)) for row in rows],
-            key_from_sweep=ego_from_global @ sweeps.global_from_ego(rows) @ ego_from_sensor,
-            age_s=(record.timestamp_us - sweeps.timestamp_us[rows]) * 1e-6,
-        )
+        key_from_sweep = ego_from_global @ sweeps.global_from_ego(rows) @ ego_from_sensor
+        return rows, key_from_sweep, (record.timestamp_us - sweeps.timestamp_us[rows]) * 1e-6
+
+    def cameras(self, record: FrameRecord) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Intrinsics (N, 3, 3) of a record's stored images, and ``ego_from_camera`` (N, 4, 4) at the LiDAR's time."""
+        rows = list(record.images)
+        table, calibrations = self.index.images, self.index.calibrations
+        ego_from_global = invert_rigid(self.index.sweeps.global_from_ego(record.sweep))
+        ego_from_sensor = calibrations.ego_from_sensor(table.calibration[rows])  # (N, 4, 4)
+        ego_from_camera = ego_from_global @ table.global_from_ego(rows) @ ego_from_sensor
+        return calibrations.intrinsics[table.calibration[rows]], ego_from_camera
 
     def stored_px(self, record: FrameRecord, camera: int) -> tuple[int, int]:
         """(height, width) of a stored image.
@@ -122,7 +139,7 @@ class NuScenesDataset(Dataset[Frame]):
         """(height, width) of a whole image scaled to the network's width."""
         return base_size_px(self.stored_px(record, camera), self.image_size_px)
 
-    def _cameras(
+    def _seen(
         self, record: FrameRecord, network_from_base: NDArray[np.float64] | None
     ) -> tuple[NDArray[np.uint8], CameraRig]:
         images = np.zeros((len(CAMERAS), *self.image_size_px, 3), dtype=np.uint8)
@@ -132,12 +149,7 @@ class NuScenesDataset(Dataset[Frame]):
             crop = crop_top(base, self.image_size_px) if network_from_base is None else network_from_base[camera]
             images[camera] = warp(self._base_image(row, stored, base), crop, self.image_size_px)
             image_aug[camera] = crop @ base_from_stored(stored, base)
-        rows = list(record.images)
-        table, calibrations = self.index.images, self.index.calibrations
-        ego_from_global = invert_rigid(self.index.sweeps.global_from_ego(record.sweep))
-        ego_from_sensor = calibrations.ego_from_sensor(table.calibration[rows])  # (N, 4, 4)
-        ego_from_camera = ego_from_global @ table.global_from_ego(rows) @ ego_from_sensor
-        intrinsics = calibrations.intrinsics[table.calibration[rows]]
+        intrinsics, ego_from_camera = self.cameras(record)
         return images, CameraRig(intrinsics, ego_from_camera, image_aug, self.image_size_px)
 
     def _base_image(self, row: int, stored_px: tuple[int, int], base_px: tuple[int, int]) -> NDArray[np.uint8]:

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fusionkd.errors import UserError
+from fusionkd.preprocess.images import decode_jpeg
 
 COLUMNS = 5
 """Numbers per LiDAR point in a file: x, y, z in metres, intensity 0..255, ring."""
@@ -57,10 +57,7 @@ def read_sweep(path: Path) -> NDArray[np.float32]:
 
 
 def read_image(path: Path, *, stored_px: tuple[int, int], base_px: tuple[int, int]) -> NDArray[np.uint8]:
-    """A JPEG image, scaled down.
-
-    Where the target is much smaller, the decoder itself leaves out the fine detail (libjpeg's 1/2,
-    1/4, 1/8 decoding), which is several times faster and, being an average, free of aliasing.
+    """The image of a file, scaled down by ``decode_jpeg``.
 
     Args:
         path: The image file.
@@ -79,43 +76,13 @@ def read_image(path: Path, *, stored_px: tuple[int, int], base_px: tuple[int, in
         raise UserError(f"Camera file {path} is missing. {_MISSING_FILE}") from None
     except OSError as error:
         raise UserError(f"Camera file {path} can't be read: {error}.") from None
-    # The decoder fills the lost part of a cut-off file with grey and says nothing, so look for the end marker.
-    if data[:2].tobytes() != b"\xff\xd8" or b"\xff\xd9" not in data[-64:].tobytes():
-        what = "is cut off" if data[:2].tobytes() == b"\xff\xd8" else "is no JPEG file"
-        raise UserError(f"Camera file {path} ({len(data)} bytes) {what}; expected a whole JPEG image.")
-    reduction = _reduction(stored_px, base_px)
-    image = cv2.imdecode(data, _DECODE_FLAG[reduction])
-    if image is None:
-        raise UserError(f"Camera file {path} ({len(data)} bytes) is corrupt; expected a whole JPEG image.")
-    wanted = (-(-stored_px[0] // reduction), -(-stored_px[1] // reduction))
-    if image.shape[:2] != wanted:
-        found = tuple(n * reduction for n in image.shape[:2])
-        raise UserError(
-            f"Camera file {path} is about {found[1]}x{found[0]} pixels; sample_data.json promises "
-            f"{stored_px[1]}x{stored_px[0]}."
-        )
-    if image.shape[:2] != base_px:
-        image = cv2.resize(image, (base_px[1], base_px[0]), interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    return decode_jpeg(data, stored_px=stored_px, base_px=base_px, name=f"Camera file {path}")
 
 
 _MISSING_FILE = (
     "The tables name it, so it was not downloaded, not unpacked or deleted. Check the root, "
     "or use on_bad_frame: skip to go on without such frames."
 )
-
-_DECODE_FLAG = {
-    1: cv2.IMREAD_COLOR,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    8: cv2.IMREAD_REDUCED_COLOR_8,
-}
-
-
-def _reduction(stored_px: tuple[int, int], base_px: tuple[int, int]) -> int:
-    """The largest reduction whose result is still no smaller than the target."""
-    ratio = min(stored_px[0] / base_px[0], stored_px[1] / base_px[1])
-    return max(n for n in _DECODE_FLAG if n <= max(ratio, 1))
 
 
 def _not_a_ring(ring: NDArray[np.float32]) -> float:

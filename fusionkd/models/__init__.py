@@ -1,5 +1,6 @@
 """Camera, LiDAR and fused detectors on a BEV grid."""
 
+from fusionkd.geometry.nms import CircleNms, NoNms, RotatedNms, circle_nms, rotated_nms
 from fusionkd.models.backbone import BevBackbone
 from fusionkd.models.camera import CameraBranch
 from fusionkd.models.decode import Decoder
@@ -10,7 +11,6 @@ from fusionkd.models.head import NUSCENES_TASKS, CenterHead
 from fusionkd.models.image import ImageEncoder, PlainEncoder, PyramidEncoder
 from fusionkd.models.lidar import LidarEncoder, PillarEncoder, RasterEncoder
 from fusionkd.models.losses import CenterLoss, LabelledBatch, LossWeights
-from fusionkd.models.nms import CircleNms, NoNms, RotatedNms, circle_nms, rotated_nms
 from fusionkd.models.storage import build_model, load_model, save_model
 from fusionkd.models.targets import CenterTargets, center_targets
 from fusionkd.models.values import REGRESSION_CHANNELS, FusionOutput, SensorBatch

@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from fusionkd.errors import UserError
 from fusionkd.geometry import Boxes3D
-from fusionkd.models.nms import CircleNms, NoNms, RotatedNms
+from fusionkd.geometry.nms import CircleNms, NoNms, RotatedNms
+from fusionkd.geometry.selection import BoxSelection
 from fusionkd.models.values import FusionOutput
 
 
@@ -118,29 +117,21 @@ class Decoder:
                 f"Decoder needs 0 <= score_threshold < 1, max_boxes >= 1 and candidates >= 1, found {score_threshold}, "
                 f"{max_boxes} and {candidates}."
             )
-        self.score_threshold = score_threshold
-        self.max_boxes = max_boxes
-        self.nms = nms or CircleNms()
+        self.selection = BoxSelection(
+            score_threshold,
+            max_boxes=max_boxes,
+            nms=nms or CircleNms(),
+            max_boxes_per_task=max_boxes_per_task,
+            range_m=range_m,
+        )
         self.candidates = candidates
         self.peaks = peaks
-        self.max_boxes_per_task = max_boxes_per_task
-        self.range_m = range_m
 
     @torch.no_grad()
     def __call__(self, output: FusionOutput) -> list[Boxes3D]:
         """Boxes per frame, best first."""
-        score, label, boxes = self.decode_tensors(output)
-        keep = score > self.score_threshold
-        if self.range_m is not None:
-            limits = boxes.new_tensor(self.range_m)
-            keep &= ((boxes[..., :3] >= limits[:3]) & (boxes[..., :3] <= limits[3:])).all(dim=-1)
-        score, label, boxes, keep = score.cpu(), label.cpu(), boxes.cpu(), keep.cpu()
-        frames = []
-        for b in range(len(score)):
-            rows = keep[b]
-            found = Boxes3D.from_array(boxes[b][rows].numpy(), label[b][rows].numpy(), score[b][rows].numpy())
-            frames.append(self._suppress(found, output.task_of_class))
-        return frames
+        frames = zip(*(tensor.cpu().numpy() for tensor in self.decode_tensors(output)))
+        return [self.selection.suppress(self.selection.admit(*frame), output.task_of_class) for frame in frames]
 
     def decode_tensors(self, output: FusionOutput) -> tuple[Tensor, Tensor, Tensor]:
         """Candidates as tensors of static shape: score (B, K), label (B, K) and boxes (B, K, 9)."""
@@ -148,16 +139,3 @@ class Decoder:
             output.heatmap, task_of_class=output.task_of_class, count=self.candidates, peaks=self.peaks
         )
         return score, label, boxes_at_cells(output, label, cell)
-
-    def _suppress(self, boxes: Boxes3D, task_of_class: Sequence[int]) -> Boxes3D:
-        kept = boxes.select(self.nms(boxes, task_of_class))
-        if self.max_boxes_per_task is not None:
-            kept = kept.select(_first_of_each(kept, task_of_class, count=self.max_boxes_per_task))
-        return kept.select(np.arange(min(len(kept), self.max_boxes)))
-
-
-def _first_of_each(boxes: Boxes3D, task_of_class: Sequence[int], *, count: int) -> NDArray[np.int64]:
-    """Indices of the first ``count`` boxes of every task, in order."""
-    task = np.asarray(task_of_class, dtype=np.int64)[boxes.label]
-    parts = [np.flatnonzero(task == number)[:count] for number in np.unique(task)]
-    return np.sort(np.concatenate([np.zeros(0, np.int64), *parts]))

@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from fusionkd.errors import UserError
 from fusionkd.geometry import BevGrid
+from fusionkd.geometry.nms import CircleNms
 from fusionkd.models.decode import Decoder
 from fusionkd.models.fuser import SingleModality
 from fusionkd.models.fusion import FusionModel
 from fusionkd.models.head import NUSCENES_TASKS, CenterHead
 from fusionkd.models.lidar import PillarEncoder
-from fusionkd.models.nms import CircleNms
 
 _PREFIXES = {
     "pts_voxel_encoder.pfn_layers.0.": "lidar.pillars.",

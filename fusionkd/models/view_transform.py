@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fusionkd.errors import UserError
 from fusionkd.geometry import BevGrid
 from fusionkd.models.layers import conv_bn_relu
+from fusionkd.preprocess.frustum import BORDER_CELLS
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,10 @@ def frustum_cells(
     start = ego_from_image[..., :3, 3, None, None, None]  # (B, N, 3, 1, 1, 1)
     point = ray[:, :, :, None] * centres_m.to(ray)[:, None, None] + start  # (B, N, 3, D, h, w)
     x, y, z = point.unbind(dim=2)
-    column = torch.floor((x - grid.x_min_m) / grid.cell_m)
-    row = torch.floor((y - grid.y_min_m) / grid.cell_m)
+    column = torch.floor((x - grid.x_min_m) / grid.cell_m + BORDER_CELLS)
+    row = torch.floor((y - grid.y_min_m) / grid.cell_m + BORDER_CELLS)
     inside = (column >= 0) & (column < grid.columns) & (row >= 0) & (row < grid.rows)
+    z = z + BORDER_CELLS * grid.cell_m
     inside &= (z >= grid.z_min_m) & (z < grid.z_max_m)
     return torch.where(inside, row * grid.columns + column, float(grid.rows * grid.columns)).long()
 
@@ -159,6 +161,11 @@ class LiftSplat(nn.Module):
         answer = self.net(features.flatten(0, 1)).unflatten(0, features.shape[:2])  # (B, N, bins + C, h, w)
         logits, context = answer.split([self.bins.count, self.out_channels], dim=2)
         probability = logits.float().softmax(dim=2) * present[:, :, None, None, None]
-        splat = splat_added if torch.compiler.is_exporting() else splat_sorted
+        splat = splat_added if _wants_static_shapes(features) else splat_sorted
         bev = splat(context, probability, cell, cells=grid.rows * grid.columns)
         return bev.reshape(*bev.shape[:2], *grid.shape), logits  # (B, C, rows, columns)
+
+
+def _wants_static_shapes(features: Tensor) -> bool:
+    """Whether the forward pass is being written down, for another runtime or as a CUDA graph."""
+    return torch.compiler.is_exporting() or (features.is_cuda and torch.cuda.is_current_stream_capturing())

@@ -12,6 +12,8 @@ from fusionkd.preprocess.boxes import points_in_boxes
 from fusionkd.preprocess.cells import crop_to_grid
 from fusionkd.preprocess.compiled import forget_stale_kernels
 from fusionkd.preprocess.depth import lidar_depth_maps
+from fusionkd.preprocess.frustum import frustum_cells
+from fusionkd.preprocess.images import normalise_images
 from fusionkd.preprocess.pillars import dynamic_pillars, hard_pillars
 from fusionkd.preprocess.raster import bev_raster
 from fusionkd.preprocess.sweeps import fuse_sweeps
@@ -32,16 +34,20 @@ def compile_kernels(progress: Callable[[str], None] | None = None) -> float:
     """
     grid = BevGrid(x_min_m=-4, x_max_m=4, y_min_m=-4, y_max_m=4, cell_m=1.0)
     points = np.array([[1, 1, 0, 10, 0], [2, 1, 0, 10, 0]], np.float32)
+    received = np.frombuffer(points.tobytes(), np.float32).reshape(points.shape)
     boxes = np.array([[1, 1, 0, 2, 2, 2, 0, 0, 0]], np.float32)
     eye = np.eye(4)[None]
     calls: dict[str, Callable[[], object]] = {
         "fuse_sweeps": lambda: fuse_sweeps([points], key_from_sweep=eye, age_s=[0.0]),
+        "fuse_sweeps, read-only": lambda: fuse_sweeps([received], key_from_sweep=eye, age_s=[0.0]),
         "crop_to_grid": lambda: crop_to_grid(points, grid),
         "hard_pillars": lambda: hard_pillars(points, grid, max_points=2, max_pillars=4),
         "dynamic_pillars": lambda: dynamic_pillars(points, grid),
         "bev_raster": lambda: bev_raster(points, grid, z_slices=2),
         "points_in_boxes": lambda: points_in_boxes(points, boxes),
         "lidar_depth_maps": lambda: lidar_depth_maps(points, image_from_ego=eye, size_px=(8, 8), stride=4),
+        "frustum_cells": lambda: frustum_cells(eye, (1.0,), grid=grid, size_px=(8, 8), size=(1, 1)),
+        "normalise_images": lambda: normalise_images(np.zeros((1, 2, 2, 3), np.uint8)),
         "rotated_iou_bev": lambda: rotated_iou_bev(boxes[:, [0, 1, 3, 4, 6]], boxes[:, [0, 1, 3, 4, 6]]),
     }
     start = time.perf_counter()

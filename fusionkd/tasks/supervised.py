@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,16 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from fusionkd.data import Batch, NuScenesDataModule
+from fusionkd.deploy import DeploySpec
 from fusionkd.errors import UserError
 from fusionkd.geometry import Boxes3D
 from fusionkd.metrics import DetectionTruth, NuScenesDetection, format_table, write_submission
 from fusionkd.models import CenterLoss, Decoder, FusionModel
+from fusionkd.models.deploying import deploy_spec
 from fusionkd.models.values import FusionOutput
 from fusionkd.tasks.optimization import OneCycle
 from fusionkd.teachers import load_trained
-from fusionkd.teachers.checkpoints import RECORD_KEY, STUDENT_KEY, check_weights, student_weights
+from fusionkd.teachers.checkpoints import DEPLOY_KEY, RECORD_KEY, STUDENT_KEY, check_weights, student_weights
 
 SUBMISSION = "submission.json"
 
@@ -162,6 +165,9 @@ class SupervisedTask(pl.LightningModule):
         """Add how the student is built and what it reached, so that the checkpoint stands alone."""
         if self.student.spec is not None:
             checkpoint[STUDENT_KEY] = json.dumps(self.student.spec)
+        # Parts of the user's own may have no description; tools/export.py says so then.
+        with suppress(UserError):
+            checkpoint[DEPLOY_KEY] = self._deploy_spec().to_json()
         if self.figures:
             record = {"figures": self.figures, "simulated": self.data.is_simulated, "step": self.figures_step}
             checkpoint[RECORD_KEY] = json.dumps(record)
@@ -173,6 +179,15 @@ class SupervisedTask(pl.LightningModule):
             UserError: If they don't fit the student exactly.
         """
         check_weights(self.student, student_weights(checkpoint), source="the checkpoint")
+
+    def _deploy_spec(self) -> DeploySpec:
+        return deploy_spec(
+            self.student,
+            views=self.data.collator.views,
+            image_size_px=self.data.image_size_px,
+            num_sweeps=self.data.num_sweeps,
+            decoder=self.decoder,
+        )
 
     def _judge(self, split: str, batch: Batch) -> None:
         boxes = self.decoder(self(batch))

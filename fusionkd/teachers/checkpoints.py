@@ -10,11 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fusionkd.deploy import DeploySpec
 from fusionkd.errors import UserError
 from fusionkd.models import FusionModel, build_model
 
 STUDENT_KEY = "fusionkd_student"
 """Key of a checkpoint under which the student's description is kept, as JSON."""
+
+DEPLOY_KEY = "fusionkd_deploy"
+"""Key of a checkpoint under which is kept what a vehicle must know to run the student, as JSON."""
 
 RECORD_KEY = "fusionkd_record"
 """Key of a checkpoint under which the last validation's figures are kept, as JSON."""
@@ -29,10 +33,12 @@ class Record:
     Attributes:
         figures: nuScenes figures by name; empty where none were recorded.
         simulated: Whether they were measured on simulated data, None where this isn't known.
+        deploy: What the model reads and how its answers become boxes; None where it wasn't recorded.
     """
 
     figures: Mapping[str, float] = field(default_factory=dict)
     simulated: bool | None = None
+    deploy: DeploySpec | None = None
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -129,10 +135,9 @@ def student_of(checkpoint: Mapping[str, Any], *, source: str) -> FusionModel:
 
 def record_of(checkpoint: Mapping[str, Any]) -> Record:
     """What the checkpoint says that its student reaches."""
-    if RECORD_KEY not in checkpoint:
-        return Record()
-    content = json.loads(checkpoint[RECORD_KEY])
-    return Record(content["figures"], content["simulated"])
+    content = json.loads(checkpoint.get(RECORD_KEY, "{}"))
+    deploy = DeploySpec.from_json(checkpoint[DEPLOY_KEY]) if DEPLOY_KEY in checkpoint else None
+    return Record(content.get("figures", {}), content.get("simulated"), deploy)
 
 
 def _some(names: list[str]) -> str:

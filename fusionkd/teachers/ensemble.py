@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusionkd.geometry import Boxes3D, wrap_angle_rad
-from fusionkd.models.nms import DEFAULT_RADIUS_M
+from fusionkd.geometry.nms import DEFAULT_RADIUS_M
 
 
 def weighted_box_fusion(

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from fusionkd.deploy import DeploySpec
 from fusionkd.errors import UserError
 from fusionkd.models import FusionModel, load_model
 from fusionkd.models.values import FusionOutput, SensorBatch
@@ -95,4 +96,5 @@ def load_trained(checkpoint: str) -> tuple[FusionModel, Record]:
     if path.suffix != ".safetensors":
         raise UserError(f"A trained model is a .safetensors or a .ckpt file (or zoo:NAME), found {path}.")
     model, card = load_model(path)
-    return model, Record(card.get("figures", {}), card.get("simulated"))
+    deploy = DeploySpec.from_json(card["deploy"], source=f"The card of {path}") if card.get("deploy") else None
+    return model, Record(card.get("figures", {}), card.get("simulated"), deploy)

@@ -7,12 +7,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from fusionkd.data.configured import config_beside
 from fusionkd.errors import UserError
 from fusionkd.visualize.open3d_scene import require_display, save_scene, show_scene
 from fusionkd.visualize.scene import SCORE_THRESHOLD, scene_from_frame, summary
 from fusionkd.visualize.sources import (
     boxes_from_results,
-    config_beside,
     find_sample,
     frame_name,
     open_data,

@@ -1,14 +1,11 @@
 """Where a picture's frame and boxes come from: a data set, a trained model, a results file."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
-from jsonargparse import ArgumentParser
 
 from fusionkd.data import Frame, NuScenesDataModule, NuScenesDataset, NuScenesIndex
+from fusionkd.data.configured import configured_data
 from fusionkd.errors import UserError
 from fusionkd.geometry import BevGrid, Boxes3D
 from fusionkd.metrics import read_submission
@@ -89,17 +86,10 @@ def open_data(
     """
     if config is not None:
         given = {key: value for key, value in (("root", root), ("version", version)) if value is not None}
-        return _configured_data(config, {**given, "cache_images_gb": 0})
+        return configured_data(config, {**given, "cache_images_gb": 0})
     grid = BevGrid() if model is None else model.grid
     # One picture isn't worth a cache of all images.
     return NuScenesDataModule(root or "data/nuscenes", version or "v1.0-mini", grid=grid, cache_images_gb=0)
-
-
-def config_beside(checkpoint: str) -> Path | None:
-    """The configuration that ``tools/train.py`` left with a checkpoint, if it did."""
-    folder = Path(checkpoint).parent
-    found = [path for path in (folder / "config.yaml", folder.parent / "config.yaml") if path.is_file()]
-    return found[0] if found and Path(checkpoint).is_file() else None
 
 
 @torch.no_grad()
@@ -132,29 +122,3 @@ def _number(text: str, count: int, *, what: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) < count):
         raise UserError(f"There is no keyframe {text!r} in {what}: it has {count}, numbered 0 to {count - 1}.")
     return int(text)
-
-
-def _configured_data(config: Path, given: Mapping[str, str | int]) -> NuScenesDataModule:
-    settings = _data_settings(config)
-    settings["init_args"] = {**settings.get("init_args", {}), **given}
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(NuScenesDataModule, "data")
-    try:
-        data = parser.instantiate_classes(parser.parse_object({"data": settings})).data
-    except Exception as error:  # jsonargparse passes on whatever a constructor raises
-        raise UserError(f"The data settings in {config} can't be used: {error}") from None
-    assert isinstance(data, NuScenesDataModule)
-    return data
-
-
-def _data_settings(config: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(config.read_text())
-    except FileNotFoundError:
-        raise UserError(f"There is no configuration {config}.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{config} can't be read as YAML: {error}") from None
-    settings = content.get("data") if isinstance(content, dict) else None
-    if not isinstance(settings, dict) or not isinstance(settings.get("init_args", {}), dict):
-        raise UserError(f"{config} has no part 'data' with init_args; give the config.yaml of a training run.")
-    return {"class_path": "fusionkd.data.NuScenesDataModule", **settings}

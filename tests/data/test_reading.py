@@ -104,5 +104,5 @@ def test_malformed_images_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"bad\.jpg .*is corrupt"):
         read_image(path, **sizes)
     _write_image(path, (80, 160))
-    with pytest.raises(UserError, match=r"160x80 pixels; sample_data\.json promises 160x90"):
+    with pytest.raises(UserError, match=r"160x80 pixels, not 160x90 as promised"):
         read_image(path, **sizes)

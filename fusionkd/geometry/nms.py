@@ -5,19 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
-import torchvision
 from numpy.typing import NDArray
 
 from fusionkd.errors import UserError
-from fusionkd.geometry import Boxes3D
+from fusionkd.geometry.boxes import Boxes3D
 from fusionkd.geometry.iou import rotated_iou_bev
 
 DEFAULT_RADIUS_M = (2.0, 3.0, 3.0, 3.5, 3.5, 0.8, 0.9, 0.9, 0.4, 0.4)
 """Circle radius per class of ``DETECTION_CLASSES``: less than what two neighbours keep as distance."""
-
-TORCHVISION_HAS_ROTATED_IOU = hasattr(torch.ops.torchvision, "box_iou_rotated")
-"""Whether this torchvision has an operator for the overlap of turned boxes; else our own is used."""
 
 
 def circle_nms(xy_m: NDArray[Any], score: NDArray[Any], *, radius_m: float) -> NDArray[np.int64]:
@@ -45,17 +40,7 @@ def rotated_nms(boxes: NDArray[Any], score: NDArray[Any], *, iou: float) -> NDAr
         iou: Largest overlap from above that two kept boxes may have.
     """
     order = np.argsort(-score, kind="stable")
-    return order[_greedy(_rotated_iou(boxes[order]) > iou)]
-
-
-def _rotated_iou(boxes: NDArray[Any]) -> NDArray[Any]:
-    """Overlaps (N, N) of boxes (N, 5), by torchvision's operator where this torchvision has it."""
-    if not TORCHVISION_HAS_ROTATED_IOU:
-        return rotated_iou_bev(boxes, boxes)
-    image = torch.as_tensor(boxes, dtype=torch.float64).clone()
-    image[:, 4] = -torch.rad2deg(image[:, 4])  # its angles are degrees, clockwise where y points up
-    overlap: NDArray[Any] = torchvision.ops.box_iou(image, image, fmt="cxcywhr").numpy()
-    return overlap
+    return order[_greedy(rotated_iou_bev(boxes[order], boxes[order]) > iou)]
 
 
 def _greedy(conflict: NDArray[np.bool_]) -> NDArray[np.int64]:

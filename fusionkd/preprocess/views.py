@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from fusionkd.errors import UserError
 from fusionkd.geometry import BevGrid
-from fusionkd.preprocess import bev_raster, hard_pillars
+from fusionkd.preprocess.pillars import hard_pillars
+from fusionkd.preprocess.raster import bev_raster
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -22,8 +21,8 @@ class LidarView(Protocol):
     def make(self, points: NDArray[np.float32]) -> Arrays:
         """The view of (P, 5) points: x, y, z, intensity, age in the ego frame."""
 
-    def collate(self, frames: Sequence[Arrays]) -> dict[str, Tensor]:
-        """The tensors of several frames' views."""
+    def collate(self, frames: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
+        """The arrays of several frames' views, joined."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +32,12 @@ class RasterView:
     Attributes:
         grid: The cells.
         z_slices: Height slices between the grid's ``z_min_m`` and ``z_max_m``.
+        stage: What its making is called where time is measured.
         max_age_s: Older points are left out; None takes all. Sweep k before the frame is about
             0.05 k seconds old at nuScenes' 20 Hz, so 0.12 keeps three sweeps.
     """
+
+    stage: ClassVar[str] = "raster"
 
     grid: BevGrid = field(default_factory=BevGrid)
     z_slices: int = 8
@@ -50,9 +52,9 @@ class RasterView:
         """``raster``: (C, rows, columns) float32."""
         return {"raster": bev_raster(_younger(points, self.max_age_s), self.grid, z_slices=self.z_slices)}
 
-    def collate(self, frames: Sequence[Arrays]) -> dict[str, Tensor]:
+    def collate(self, frames: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
         """``raster``: (B, C, rows, columns)."""
-        return {"raster": torch.from_numpy(np.stack([frame["raster"] for frame in frames]))}
+        return {"raster": np.stack([frame["raster"] for frame in frames])}
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,11 @@ class PillarView:
         grid: The pillars' footprints.
         max_points: Points kept per pillar.
         max_pillars: Pillars kept per frame.
+        stage: What its making is called where time is measured.
         max_age_s: Older points are left out; None takes all.
     """
+
+    stage: ClassVar[str] = "pillars"
 
     grid: BevGrid = field(default_factory=lambda: BevGrid(cell_m=0.4))
     max_points: int = 20
@@ -84,19 +89,22 @@ class PillarView:
         )
         return {"points": pillars.points, "count": pillars.count, "row_column": pillars.row_column}
 
-    def collate(self, frames: Sequence[Arrays]) -> dict[str, Tensor]:
+    def collate(self, frames: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
         """``points`` (P, K, 5), ``count`` (P,) and ``coords`` (P, 3) int64 of batch, row, column."""
         rows = np.concatenate([frame["row_column"] for frame in frames])  # (P, 2)
         batch = np.repeat(np.arange(len(frames)), [len(frame["count"]) for frame in frames])
         return {
-            "points": torch.from_numpy(np.concatenate([frame["points"] for frame in frames])),
-            "count": torch.from_numpy(np.concatenate([frame["count"] for frame in frames])),
-            "coords": torch.from_numpy(np.concatenate([batch[:, None], rows], axis=1)),
+            "points": np.concatenate([frame["points"] for frame in frames]),
+            "count": np.concatenate([frame["count"] for frame in frames]),
+            "coords": np.concatenate([batch[:, None], rows], axis=1),
         }
 
 
 def _younger(points: NDArray[np.float32], max_age_s: float | None) -> NDArray[np.float32]:
-    return points if max_age_s is None else points[points[:, 4] <= max_age_s]
+    if max_age_s is None:
+        return points
+    young = points[:, 4] <= max_age_s
+    return points if young.all() else points[young]
 
 
 def _check_age(view: str, max_age_s: float | None) -> None:

@@ -2,13 +2,12 @@ import numpy as np
 import pytest
 import shapely
 import shapely.affinity
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fusionkd.errors import UserError
 from fusionkd.geometry import Boxes3D
-from fusionkd.models import CircleNms, NoNms, RotatedNms, circle_nms, rotated_nms
+from fusionkd.geometry.nms import CircleNms, NoNms, RotatedNms, circle_nms, rotated_nms
 
 
 def _random(seed: int, count: int, extent_m: float = 6.0) -> tuple[np.ndarray, np.ndarray]:
@@ -46,13 +45,8 @@ def _polygon(box: np.ndarray) -> shapely.Polygon:
     return shapely.affinity.translate(turned, x, y)
 
 
-@pytest.mark.parametrize("operator", [True, False], ids=["torchvision", "own"])
 @pytest.mark.parametrize("seed", range(4))
-def test_rotated_nms_against_shapely(monkeypatch: pytest.MonkeyPatch, seed: int, operator: bool) -> None:
-    if not operator:
-        monkeypatch.setattr("fusionkd.models.nms.TORCHVISION_HAS_ROTATED_IOU", False)
-    elif not hasattr(torch.ops.torchvision, "box_iou_rotated"):
-        pytest.skip("this torchvision has no rotated box IoU")
+def test_rotated_nms_against_shapely(seed: int) -> None:
     boxes, score = _random(seed, 40)
     polygons = [_polygon(box) for box in boxes]
     kept: list[int] = []
