@@ -13,6 +13,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "simulate": ("fusionkd.simulation.command:main", "write a simulated world in nuScenes' format"),
     "visualize": ("fusionkd.visualize.command:main", "draw points, predictions and annotations of a frame"),
     "train-teachers": ("fusionkd.cli.teachers:main", "train the shipped teachers again"),
+    "fit-deadline": (
+        "fusionkd.realtime.sizing_command:main",
+        "measure untrained students of many sizes on a device",
+    ),
 }
 """Subcommands of ``fusionkd``: the function that does the work, and a line of help."""
 

@@ -37,7 +37,9 @@ class CudaGraphNetwork:
         self, model: FusionModel, spec: DeploySpec, *, device: str = "cuda", precision: str = "float32"
     ) -> None:
         if torch.device(device).type != "cuda":
-            raise UserError(f"CUDA graphs run on a GPU, found --device {device}. Use --device cuda, or another backend.")
+            raise UserError(
+                f"CUDA graphs run on a GPU, found --device {device}. Use --device cuda, or another backend."
+            )
         self.device = check_device(device)
         if isinstance(spec.lidar, PillarView):
             raise UserError(

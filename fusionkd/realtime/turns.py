@@ -136,7 +136,7 @@ def run_gate(
     rows: dict[int, list[Sequence[int]]] = {0: [], 1: []}
     sides, looks = (candidate, baseline), plan.looks
     coin = np.random.default_rng(plan.seed)
-    with _quiet():
+    with quiet():
         for side in sides:
             side.times_ns([number % frames for number in range(plan.warm_up)])
         while True:
@@ -165,7 +165,7 @@ def _look(blocks: Sequence[Blocks], plan: GatePlan) -> Comparison:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No garbage collection while frames are timed: one side's garbage would be paid by the other."""
     was_enabled = gc.isenabled()
     gc.collect()
