@@ -5,6 +5,7 @@ values; who measures them is in ``fusionkd.realtime.racing``.
 """
 
 import copy
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -200,7 +201,7 @@ def _arguments(value: Any, path: tuple[str, ...]) -> Iterator[tuple[dict[str, An
 def _scaled(value: Any, factor: float) -> Any:
     if isinstance(value, list):
         return [_scaled(one, factor) for one in value]
-    return max(_EIGHT, _EIGHT * round(value * factor / _EIGHT)) if isinstance(value, int) else value
+    return max(_EIGHT, _EIGHT * math.floor(value * factor / _EIGHT + 0.5)) if isinstance(value, int) else value
 
 
 def _beats(one: Entry, other: Entry) -> bool:

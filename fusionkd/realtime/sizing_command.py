@@ -88,9 +88,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pipelines: dict[str, Pipeline] = {}
     costs: dict[str, tuple[int, float]] = {}
     for size in sizes:
-        model = untrained(config, size)
         sized = configured_data(given.config, {**replaced, "cache_images_gb": 0, **sized_data(config, size)})
-        pipelines[size.name] = pipeline_of(model, sized, device=given.device, precision=given.precision)
+        try:
+            model = untrained(config, size)
+            pipelines[size.name] = pipeline_of(model, sized, device=given.device, precision=given.precision)
+        except UserError as error:
+            raise UserError(f"A student of size {size.name} can't be built: {error}") from None
         costs[size.name] = counted(model, pipelines[size.name], frames[0])
 
     def tell(name: str, finish: Finish) -> None:
@@ -143,15 +146,12 @@ def untrained(config: Mapping[str, Any], size: Size) -> FusionModel:
     """The student of a size with seeded first weights.
 
     Raises:
-        UserError: If there is no such student; the size is named.
+        UserError: If there is no such student.
     """
     spec = sized_student(config, size)
     spec["init_args"]["grid"] = sized_data(config, size)["grid"]
     torch.manual_seed(0)
-    try:
-        return build_model(spec).eval()
-    except UserError as error:
-        raise UserError(f"A student of size {size.name} can't be built: {error}") from None
+    return build_model(spec).eval()
 
 
 def pipeline_of(model: FusionModel, data: NuScenesDataModule, *, device: str, precision: str) -> Pipeline:
