@@ -24,8 +24,8 @@ def autocorrelation(values: ArrayLike) -> NDArray[np.float64]:
     length = next_fast_len(2 * len(sample), real=True)
     covariance = irfft(np.abs(rfft(sample, length)) ** 2, length)[: len(sample)]
     if covariance[0] <= 0:
-        return np.eye(1, len(sample))[0]
-    return np.asarray(covariance / covariance[0], np.float64)
+        return np.asarray(np.arange(len(sample)) == 0, dtype=np.float64)
+    return np.asarray(covariance / covariance[0], dtype=np.float64)
 
 
 def ljung_box(values: ArrayLike, lags: int = LAGS) -> float:
@@ -39,7 +39,11 @@ def ljung_box(values: ArrayLike, lags: int = LAGS) -> float:
     """
     sample = np.asarray(values, np.float64)
     n, lag = len(sample), np.arange(1, lags + 1)
-    r = autocorrelation(sample)[1 : lags + 1]
+    sample = sample - sample.mean()
+    power = float(sample @ sample)
+    if power <= 0:
+        return 1.0
+    r = np.array([sample[k:] @ sample[:-k] for k in lag]) / power
     return float(chi2.sf(n * (n + 2) * np.sum(r**2 / (n - lag)), lags))
 
 
@@ -58,7 +62,8 @@ def slow_frames(values: ArrayLike, percent: float) -> NDArray[np.bool_]:
     sample = np.asarray(values, np.float64)
     wanted = max((1 - percent / 100) * len(sample), 3 * math.sqrt(len(sample)))
     count = int(min(wanted, len(sample) / 10))
-    return np.asarray(sample > np.sort(sample)[len(sample) - count - 1], np.bool_)
+    place = len(sample) - count - 1
+    return np.asarray(sample > np.partition(sample, place)[place], np.bool_)
 
 
 def inflation(values: ArrayLike, percent: float) -> float:

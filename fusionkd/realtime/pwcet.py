@@ -1,4 +1,4 @@
-"""Probabilistic worst case: how late a frame in a million comes, from the tail of those that were seen, or a refusal."""
+"""Probabilistic worst case: how late one frame in a million comes, from the tail of those seen, or a refusal."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -96,12 +96,14 @@ class LatencyTrace:
         """Time (F,) in a stage, or in a group of stages.
 
         Args:
-            name: A stage's path, its group (``network``) or its last part (``camera``); all that match are added.
+            name: A stage's path or its group (``network``); where there is neither, its last part (``camera``). All
+                that match are added.
 
         Raises:
             UserError: If none matches; the message lists the stages.
         """
-        columns = [k for k, stage in enumerate(self.stages) if _matches(stage, name)]
+        columns = [k for k, stage in enumerate(self.stages) if f"{stage}/".startswith(f"{name}/")]
+        columns = columns or [k for k, stage in enumerate(self.stages) if stage.endswith(f"/{name}")]
         if not columns:
             raise UserError(f"The trace has no stage {name!r}; it has {', '.join(self.stages) or 'none'}.")
         total: NDArray[np.int64] = self.stage_ns[:, columns].sum(axis=1)
@@ -177,8 +179,3 @@ def read_trace(path: str | Path) -> LatencyTrace:
     if unknown:
         raise UserError(f"The header of {path} has missing or unknown entries: {', '.join(sorted(unknown))}.")
     return LatencyTrace(**{**header, "stages": tuple(header["stages"])}, **arrays)
-
-
-def _matches(stage: str, name: str) -> bool:
-    parts, wanted = stage.split("/"), name.split("/")
-    return any(parts[k : k + len(wanted)] == wanted for k in range(len(parts) - len(wanted) + 1))
