@@ -29,7 +29,7 @@ class RacePlan:
     deadline_ms: float
     percent: float = 99.0
     confidence: float = 0.95
-    frames: int = 500
+    frames: int = 600
     frames_per_turn: int = 10
     warm_up: int = 5
     seed: int = 0

@@ -26,10 +26,12 @@ from fusionkd.errors import UserError
 from fusionkd.export import raw_frame
 from fusionkd.models import FusionModel, build_model
 from fusionkd.models.deploying import deploy_spec
+from fusionkd.realtime.contract import DeadlineContract, read_contract
 from fusionkd.realtime.machine import machine
 from fusionkd.realtime.networks import EagerNetwork
 from fusionkd.realtime.racing import Finish, RacePlan, race
 from fusionkd.realtime.sizing import Entry, Size, overlay, pareto, sized_data, sized_student, sizes_of
+from fusionkd.realtime.statistics import frames_needed
 from fusionkd.realtime.turns import CallSide
 
 FORMAT = "fusionkd-sizing-1"
@@ -44,15 +46,17 @@ def parser() -> argparse.ArgumentParser:
         "and beaten by no other in latency, parameters and GFLOPs.",
     )
     out.add_argument("--config", type=Path, required=True, help="training configuration whose student is varied")
-    out.add_argument("--deadline-ms", type=float, required=True, help="from sensor bytes to boxes")
-    out.add_argument("--percentile", type=float, default=99.0, help="that must keep it (default: %(default)s)")
+    promise = out.add_mutually_exclusive_group(required=True)
+    promise.add_argument("--contract", type=Path, help="deadline contract: its deadline, percentile and confidence")
+    promise.add_argument("--deadline-ms", type=float, help="from sensor bytes to boxes, for a percentile of latency")
+    out.add_argument("--percentile", type=float, help="that must keep it (default: the contract's, else 99)")
     out.add_argument("--widths", type=float, nargs="+", default=[], help="factors on the numbers of channels")
     out.add_argument("--depths", type=int, nargs="+", default=[], help="blocks more per level, such as 0 1 2")
     out.add_argument(
         "--image-sizes", type=_size_px, nargs="+", default=[], metavar="HxW", help="images that the cameras work on"
     )
     out.add_argument("--cells", type=float, nargs="+", default=[], help="cells of the BEV grid in metres")
-    out.add_argument("--frames", type=int, default=500, help="of each student (default: %(default)s)")
+    out.add_argument("--frames", type=int, help="of each student (default: twice what the percentile takes)")
     out.add_argument("--different", type=int, default=8, help="different frames among them (default: %(default)s)")
     out.add_argument("--root", help="folder of the data (default: the configuration's)")
     out.add_argument("--version", help="of nuScenes (default: the configuration's)")
@@ -70,14 +74,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Without the program's name; None takes those of the process.
 
     Returns:
-        0 if some student meets the deadline, 1 if all miss it, 2 if the frames decide for none.
+        0 if some student meets the deadline, 1 if all miss it, 2 if the frames don't decide.
 
     Raises:
         UserError: If something in the arguments, the configuration or the data is wrong.
     """
     given = parser().parse_args(arguments)
     config = read_config(given.config)
-    plan = RacePlan(given.deadline_ms, percent=given.percentile, frames=given.frames)
+    plan = plan_of(given)
     sizes = sizes_of(config, widths=given.widths, depths=given.depths, images_px=given.image_sizes, cells_m=given.cells)
     torch.set_num_threads(given.threads)
     replaced = {name: getattr(given, name) for name in ("root", "version") if getattr(given, name) is not None}
@@ -110,6 +114,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if best:
         return 0
     return 1 if all(entry.outcome == "misses" for entry in entries) else 2
+
+
+def plan_of(given: argparse.Namespace) -> RacePlan:
+    """The race for the given contract.
+
+    Raises:
+        UserError: If the contract can't be read, or so few frames could decide for no student.
+    """
+    contract = read_contract(given.contract) if given.contract else DeadlineContract(given.deadline_ms, percentile=99)
+    percent = contract.percentile if given.percentile is None else given.percentile
+    RacePlan(contract.deadline_ms, percent=percent, confidence=contract.confidence)
+    needed = frames_needed(percent, contract.confidence)
+    frames = 2 * needed if given.frames is None else given.frames
+    if frames < needed:
+        raise UserError(
+            f"--frames {frames}: a p{percent:g} at {contract.confidence:.0%} takes {needed:,} frames of each student. "
+            f"Measure more, or a lower --percentile."
+        )
+    return RacePlan(contract.deadline_ms, percent=percent, confidence=contract.confidence, frames=frames)
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from fusionkd.cli import guarded
-from fusionkd.realtime.sizing_command import main
+from fusionkd.realtime.sizing_command import main, parser, plan_of
 from tests.data.tiny_world import TinyWorld
 
 MINI = Path(__file__).resolve().parents[2] / "configs" / "nuscenes_mini.yaml"
@@ -41,9 +41,27 @@ def test_those_worth_training_come_with_an_overlay(
 
 
 def test_all_too_slow_is_exit_status_1(command: list[str], tmp_path: Path) -> None:
-    options = ["--cells", "3.2", "--deadline-ms", "0.001", "--frames", "30", "--out", str(tmp_path)]
+    options = [
+        "--cells",
+        "3.2",
+        "--deadline-ms",
+        "0.001",
+        "--percentile",
+        "90",
+        "--frames",
+        "30",
+        "--out",
+        str(tmp_path),
+    ]
     assert guarded(main, [*command, *options]) == 1
     assert not list(tmp_path.glob("*.yaml"))
+
+
+def test_a_contract_says_what_must_be_kept(tmp_path: Path) -> None:
+    (tmp_path / "contract.yaml").write_text("deadline_ms: 40\npercentile: 95\nconfidence: 0.9\n")
+    plan = plan_of(parser().parse_args(["--config", "c.yaml", "--contract", str(tmp_path / "contract.yaml")]))
+    assert (plan.deadline_ms, plan.percent, plan.confidence) == (40, 95, 0.9)
+    assert plan.frames == 2 * 45  # 0.95 ** 45 <= 0.1 < 0.95 ** 44
 
 
 @pytest.mark.parametrize(
@@ -52,6 +70,8 @@ def test_all_too_slow_is_exit_status_1(command: list[str], tmp_path: Path) -> No
         (["--config", "nowhere.yaml"], "no configuration nowhere.yaml"),
         (["--image-sizes", "192x512"], "same shape and not larger"),
         (["--image-sizes", "36x96"], "size w0.5-d+0-i36x96-c0.8"),
+        (["--frames", "100"], "takes 299 frames"),
+        (["--percentile", "101"], "percentile between 0 and 100"),
         (["--different", "0"], "no frames to measure with"),
     ],
 )
