@@ -88,6 +88,7 @@ def run_gate_options(given: argparse.Namespace, subject: GateSubject, repository
         tail_tolerance=given.tail_tolerance,
         first_rounds=min(GatePlan().first_rounds, given.most_rounds),
         most_rounds=given.most_rounds,
+        warm_up=max(min(GatePlan().warm_up, given.most_rounds // 4), 1),
     )
     baseline = parse_against(given.against, repository=repository)
     with subject.with_frames() as ready:

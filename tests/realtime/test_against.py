@@ -122,6 +122,7 @@ def test_the_working_tree_against_its_own_revision(subject: GateSubject) -> None
     json.dumps(said)
 
 
+@pytest.mark.slow
 def test_a_much_smaller_student_is_not_slower_than_its_teacher(subject: GateSubject) -> None:
     """In one process: the fused teacher takes several times as long on any machine."""
     report = run_gate_options(options("--against", "zoo:fused", "--most-rounds", "20"), subject)
