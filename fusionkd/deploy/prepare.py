@@ -25,12 +25,18 @@ from fusionkd.preprocess.sweeps import fuse_sweeps
 
 Inputs = dict[str, NDArray[Any]]
 
+RIG_CHECK_M = 40.0
+"""Distance at which a frame's cameras are compared with a fixed rig."""
+
+RIG_TOLERANCE = 0.1
+"""Share of the image's width that ego motion between camera and LiDAR may move a point at that distance."""
+
 
 def prepare(raw: RawFrame, spec: DeploySpec, clock: Clock = NO_CLOCK) -> Inputs:
     """The network's inputs for a frame.
 
-    Stages: ``preprocess/sweeps``, ``preprocess/raster`` or ``preprocess/pillars``, ``images/decode``,
-    ``images/normalise``, ``preprocess/view``.
+    Stages: ``preprocess/sweeps``, ``preprocess/raster`` or ``preprocess/pillars``, ``preprocess/images``,
+    ``preprocess/normalise``, ``preprocess/view``.
 
     Args:
         raw: The frame.
@@ -39,11 +45,12 @@ def prepare(raw: RawFrame, spec: DeploySpec, clock: Clock = NO_CLOCK) -> Inputs:
 
     Returns:
         Arrays by name, as ``fusionkd.data.Batch`` of this one frame holds them: ``lidar_present`` (1,) bool and
-        the LiDAR view's arrays; ``images`` (1, N, 3, H, W) float32, ``camera_present`` (1, N) bool and ``cells``
-        (1, N, D, h, w) int64, which are shared between frames of the same rig and must not be written to.
+        the LiDAR view's arrays; ``images`` (1, N, 3, H, W) float32, ``camera_present`` (1, N) bool and, unless the
+        network is made for a fixed rig, ``cells`` (1, N, D, h, w) int64: where the frustum points lie on the grid,
+        shared between frames of the same rig and not to be written to.
 
     Raises:
-        UserError: If an image or the number of cameras is another than the network reads.
+        UserError: If an image, the number of cameras or a fixed rig is another than the network reads.
     """
     inputs: Inputs = {}
     if spec.lidar is not None:
@@ -51,15 +58,19 @@ def prepare(raw: RawFrame, spec: DeploySpec, clock: Clock = NO_CLOCK) -> Inputs:
     if spec.camera is not None:
         inputs |= _cameras(raw, spec.camera, clock)
         with clock.span("preprocess/view"):
-            inputs["cells"] = view_cells(raw, spec.camera, grid=spec.grid)
+            image_from_ego = network_rig(raw, spec.camera).tobytes()
+            if spec.camera.fixed_rig is None:
+                inputs["cells"] = _cells_of(image_from_ego, spec.camera, spec.grid)
+            else:
+                _check_rig(image_from_ego, spec.camera)
     # The masks are there even if a modality is not, since every network asks for both.
     inputs.setdefault("lidar_present", np.zeros(1, np.bool_))
     inputs.setdefault("camera_present", np.zeros((1, 1), np.bool_))
     return inputs
 
 
-def view_cells(raw: RawFrame, camera: CameraSpec, *, grid: BevGrid) -> NDArray[np.int64]:
-    """Where the cameras' frustum points lie on the grid, (1, N, D, h, w); kept for the last few rigs.
+def network_rig(raw: RawFrame, camera: CameraSpec) -> NDArray[np.float32]:
+    """``image_from_ego`` (N, 4, 4) of a frame's cameras for the network's images, in the precision of batches.
 
     Raises:
         UserError: If the images are too flat for the network's.
@@ -68,14 +79,33 @@ def view_cells(raw: RawFrame, camera: CameraSpec, *, grid: BevGrid) -> NDArray[n
     image_aug = crop_top(base, camera.size_px) @ base_from_stored(raw.stored_px, base)
     aug = np.broadcast_to(image_aug, raw.intrinsics.shape)
     rig = CameraRig(raw.intrinsics, raw.ego_from_camera, aug, camera.size_px)
-    # Single precision, as batches hold it, so that both see the same cells.
-    return _cells_of(rig.image_from_ego.astype(np.float32).tobytes(), camera, grid)
+    return rig.image_from_ego.astype(np.float32)
 
 
 @lru_cache(maxsize=8)
 def _cells_of(image_from_ego: bytes, camera: CameraSpec, grid: BevGrid) -> NDArray[np.int64]:
     matrices = np.frombuffer(image_from_ego, np.float32).reshape(-1, 4, 4)  # (N, 4, 4)
     return frustum_cells(matrices, camera.depth_m, grid=grid, size_px=camera.size_px, size=camera.feature_size)[None]
+
+
+@lru_cache(maxsize=64)
+def _check_rig(image_from_ego: bytes, camera: CameraSpec) -> None:
+    """Refuse a rig that is another than the network's fixed one, ego motion between sensors aside."""
+    found = np.frombuffer(image_from_ego, np.float32).reshape(-1, 4, 4).astype(np.float64)  # (N, 4, 4)
+    height, width = camera.size_px
+    ahead = np.array([width / 2 * RIG_CHECK_M, height / 2 * RIG_CHECK_M, RIG_CHECK_M, 1.0])
+    # What the network's camera sees in its middle, in pixels of the frame's camera.
+    seen = (found @ np.linalg.inv(np.asarray(camera.fixed_rig)) @ ahead)[:, :3]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        off_px = np.abs(seen[:, :2] / seen[:, 2:] - [width / 2, height / 2]).max(axis=1)
+    wrong = (seen[:, 2] <= 0) | ~(off_px <= RIG_TOLERANCE * width)
+    if wrong.any():
+        names = ", ".join(np.asarray(camera.names)[wrong])
+        raise UserError(
+            f"The network was made for a fixed rig of cameras; {names} of this frame look elsewhere: what the "
+            f"network's cameras see {RIG_CHECK_M:g} m ahead is more than {RIG_TOLERANCE:.0%} of the image away. Export "
+            f"with this car's rig, or without --fixed-rig."
+        )
 
 
 def _lidar(raw: RawFrame, spec: DeploySpec, clock: Clock) -> Inputs:
@@ -101,12 +131,12 @@ def _cameras(raw: RawFrame, camera: CameraSpec, clock: Clock) -> Inputs:
             f"Frame {raw.token} has {len(raw.images)} images; the network reads {len(camera.names)}: "
             f"{', '.join(camera.names)}. Give None for a camera that is lost."
         )
-    with clock.span("images/decode"):
+    with clock.span("preprocess/images"):
         present = np.array([image is not None for image in raw.images])
         pixels = np.zeros((len(raw.images), *camera.size_px, 3), np.uint8)
         for k in np.flatnonzero(present):
             pixels[k] = _network_image(raw, int(k), camera)
-    with clock.span("images/normalise"):
+    with clock.span("preprocess/normalise"):
         images = normalise_images(pixels, camera.mean, camera.std)
         images[~present] = 0
     return {"images": images[None], "camera_present": present[None]}

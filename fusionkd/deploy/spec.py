@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from fusionkd.errors import UserError
 from fusionkd.geometry import CAMERAS, BevGrid
 from fusionkd.geometry.nms import CircleNms, NoNms, RotatedNms
@@ -31,6 +33,8 @@ class CameraSpec:
         mean: RGB mean in units of 1.
         std: RGB deviation.
         names: The cameras, in the order of every camera axis.
+        fixed_rig: (N, 4, 4) ``image_from_ego`` for which the network was made; None for a network that is told
+            where the cameras are in each frame.
     """
 
     size_px: tuple[int, int]
@@ -40,10 +44,18 @@ class CameraSpec:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     names: tuple[str, ...] = CAMERAS
+    fixed_rig: tuple[tuple[tuple[float, ...], ...], ...] | None = None
 
     def __post_init__(self) -> None:
         for name in ("size_px", "feature_size", "depth_m", "mean", "std", "names"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.fixed_rig is not None:
+            rig = tuple(tuple(tuple(row) for row in matrix) for matrix in self.fixed_rig)
+            object.__setattr__(self, "fixed_rig", rig)
+            if np.shape(rig) != (len(self.names), 4, 4):
+                raise UserError(
+                    f"CameraSpec.fixed_rig must be of shape {(len(self.names), 4, 4)}, found {np.shape(rig)}."
+                )
         if len(self.size_px) != 2 or len(self.feature_size) != 2 or min(*self.size_px, *self.feature_size) < 1:
             raise UserError(
                 f"CameraSpec needs a height and a width of at least 1 in size_px and feature_size, found "
@@ -101,6 +113,16 @@ class DeploySpec:
                 f"{self.candidates}."
             )
         self._check_ranges()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the arrays of ``prepare`` that the network reads, in order."""
+        names: tuple[str, ...] = ()
+        if self.camera is not None:
+            names += ("images", "camera_present") + (("cells",) if self.camera.fixed_rig is None else ())
+        if self.lidar is not None:
+            names += (*self.lidar.arrays, "lidar_present")
+        return names
 
     def to_json(self) -> str:
         """The description as text, for a file's metadata."""

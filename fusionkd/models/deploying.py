@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from fusionkd.deploy.spec import CameraSpec, DeploySpec
 from fusionkd.errors import UserError
 from fusionkd.geometry import BevGrid
 from fusionkd.models.decode import Decoder
 from fusionkd.models.fusion import FusionModel
 from fusionkd.models.lidar import LidarEncoder, PillarEncoder, RasterEncoder
-from fusionkd.preprocess import raster_channels
 from fusionkd.preprocess.views import LidarView, PillarView, RasterView
 
 
@@ -76,8 +77,11 @@ def _view(model: FusionModel, views: Mapping[str, LidarView]) -> RasterView | Pi
 
 
 def _shape(view: RasterView | PillarView) -> str:
-    channels = f" of {raster_channels(view.z_slices)} channels" if isinstance(view, RasterView) else ""
-    return f"{view.stage}{channels} on {view.grid.rows} x {view.grid.columns} cells"
+    cells = f"on {view.grid.rows} x {view.grid.columns} cells"
+    if isinstance(view, PillarView):
+        return f"pillars {cells}"
+    nothing = view.make(np.zeros((0, 5), np.float32))
+    return f"raster of {len(nothing['raster'])} channels {cells}"  # type: ignore[arg-type]
 
 
 def _wanted_shape(encoder: LidarEncoder, grid: BevGrid) -> str | None:

@@ -78,7 +78,7 @@ class PillarFeatureNet(nn.Module):
     def forward(self, points: Tensor, count: Tensor, coords: Tensor, *, grid: BevGrid) -> Tensor:
         """Features, (P, channels)."""
         slots = self.decorate(points, count, coords, grid=grid)
-        if len(slots) == 0:  # batch statistics of nothing don't exist
+        if slots.shape[0] == 0:  # batch statistics of nothing don't exist
             return slots.new_zeros(0, self.linear.out_features)
         x = self.norm(self.linear(slots.flatten(0, 1)))  # (P * K, C)
         return torch.relu(x.unflatten(0, slots.shape[:2]).max(dim=1).values)  # (P, C)

@@ -158,12 +158,25 @@ class LiftSplat(nn.Module):
         Returns:
             BEV features (B, channels, rows, columns) and depth logits (B, N, bins, h, w).
         """
-        answer = self.net(features.flatten(0, 1)).unflatten(0, features.shape[:2])  # (B, N, bins + C, h, w)
-        logits, context = answer.split([self.bins.count, self.out_channels], dim=2)
-        probability = logits.float().softmax(dim=2) * present[:, :, None, None, None]
+        context, probability, logits = self.predict(features, present=present)
         splat = splat_added if _wants_static_shapes(features) else splat_sorted
         bev = splat(context, probability, cell, cells=grid.rows * grid.columns)
         return bev.reshape(*bev.shape[:2], *grid.shape), logits  # (B, C, rows, columns)
+
+    def predict(self, features: Tensor, *, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What is to be placed, and where along each ray.
+
+        Args:
+            features: (B, N, in_channels, h, w).
+            present: (B, N) bool.
+
+        Returns:
+            Context (B, N, channels, h, w), probability of each depth bin (B, N, bins, h, w), zero for absent cameras,
+            and the logits behind it.
+        """
+        answer = self.net(features.flatten(0, 1)).unflatten(0, features.shape[:2])  # (B, N, bins + C, h, w)
+        logits, context = answer.split([self.bins.count, self.out_channels], dim=2)
+        return context, logits.float().softmax(dim=2) * present[:, :, None, None, None], logits
 
 
 def _wants_static_shapes(features: Tensor) -> bool:

@@ -33,11 +33,13 @@ class RasterView:
         grid: The cells.
         z_slices: Height slices between the grid's ``z_min_m`` and ``z_max_m``.
         stage: What its making is called where time is measured.
+        arrays: Names of what ``collate`` gives.
         max_age_s: Older points are left out; None takes all. Sweep k before the frame is about
             0.05 k seconds old at nuScenes' 20 Hz, so 0.12 keeps three sweeps.
     """
 
     stage: ClassVar[str] = "raster"
+    arrays: ClassVar[tuple[str, ...]] = ("raster",)
 
     grid: BevGrid = field(default_factory=BevGrid)
     z_slices: int = 8
@@ -66,10 +68,12 @@ class PillarView:
         max_points: Points kept per pillar.
         max_pillars: Pillars kept per frame.
         stage: What its making is called where time is measured.
+        arrays: Names of what ``collate`` gives.
         max_age_s: Older points are left out; None takes all.
     """
 
     stage: ClassVar[str] = "pillars"
+    arrays: ClassVar[tuple[str, ...]] = ("points", "count", "coords")
 
     grid: BevGrid = field(default_factory=lambda: BevGrid(cell_m=0.4))
     max_points: int = 20

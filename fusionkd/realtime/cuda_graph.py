@@ -78,7 +78,7 @@ class CudaGraphNetwork:
         self._cells = inputs.get("cells")
 
     def _capture(self) -> None:
-        side = torch.cuda.Stream(self.device)
+        side = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(side), self._autocast:
             for _ in range(_WARM_UP):

@@ -63,7 +63,8 @@ def slow_frames(values: ArrayLike, percent: float) -> NDArray[np.bool_]:
     wanted = max((1 - percent / 100) * len(sample), 3 * math.sqrt(len(sample)))
     count = int(min(wanted, len(sample) / 10))
     place = len(sample) - count - 1
-    return np.asarray(sample > np.partition(sample, place)[place], np.bool_)
+    threshold = np.partition(sample, place)[place]
+    return np.asarray((sample > threshold) | np.isinf(sample), np.bool_)
 
 
 def inflation(values: ArrayLike, percent: float) -> float:

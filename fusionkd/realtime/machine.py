@@ -22,7 +22,7 @@ def machine(device: str = "cpu") -> dict[str, Any]:
     """Processor, accelerator, clocks, power mode, temperature, load, versions; what isn't known is left out.
 
     Args:
-        device: Where the network runs: ``cpu``, ``cuda``, ``cuda:0``, ...
+        device: Where the network runs: ``cpu``, ``cuda``, ``cuda:0``, or a provider of ONNX Runtime.
     """
     known: dict[str, Any] = {
         "cpu": cpu_name(),
@@ -91,11 +91,13 @@ def _memory_gib() -> int | None:
 
 
 def _gpu(device: str) -> str | None:
-    if not device.startswith("cuda"):
+    if device == "cpu":
         return None
     import torch
 
-    return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
+    # ONNX Runtime's providers have names of their own, and the first GPU.
+    index = int(device.partition(":")[2] or 0)
+    return f"{torch.cuda.get_device_name(index)}, CUDA {torch.version.cuda}" if torch.cuda.is_available() else None
 
 
 def _khz(path: Path) -> int | None:

@@ -119,30 +119,3 @@ def constant_stream(
             time.wait_until(arrival_ns)
         free_ns = recorder.run(before + number, arrival_ns=arrival_ns)
         number += 1
-
-
-def queue_depth(trace: LatencyTrace) -> NDArray[np.int64]:
-    """Frames (F,) that had arrived and waited when work on a frame of a constant stream began, itself included.
-
-    Under ``skip`` older ones that were dropped in this moment are counted too. The cold frames before the stream have
-    no queue: 1 each.
-    """
-    depth = np.ones(trace.frames, np.int64)
-    if trace.period_ns == 0:
-        return depth
-    warm = slice(trace.cold, None)
-    index, waited_ns = trace.arrival_index[warm], (trace.start_ns - trace.arrival_ns)[warm]
-    newest = index + waited_ns // trace.period_ns
-    last_started = np.concatenate([[-1], trace.arrival_index[:-1]])[warm]
-    depth[warm] = newest - last_started
-    return depth
-
-
-def output_age_ns(trace: LatencyTrace) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """How old the newest boxes are that a planner can have.
-
-    Returns:
-        When a frame's boxes come out (F,), and just before the next ones do (F - 1,), cold frames left out.
-    """
-    arrival, finish = trace.arrival_ns[trace.cold :], trace.finish_ns[trace.cold :]
-    return finish - arrival, finish[1:] - arrival[:-1]

@@ -34,7 +34,7 @@ class TensorRtNetwork:
     """
 
     def __init__(self, path: str | Path, *, device: str = "cuda", precision: str = "float32") -> None:
-        trt = _tensorrt()
+        trt = require_tensorrt()
         self.device = check_device(device)
         if torch.device(device).type != "cuda":
             raise UserError(f"TensorRT runs on a GPU, found --device {device}. Use --device cuda.")
@@ -48,7 +48,7 @@ class TensorRtNetwork:
         names = [engine.get_tensor_name(number) for number in range(engine.num_io_tensors)]
         self._reads = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
         self._dtypes = {name: _torch_dtype(trt, engine.get_tensor_dtype(name)) for name in names}
-        self._stream = torch.cuda.Stream(device)
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]], clock: Clock = NO_CLOCK) -> Candidates:
         """The candidates of a frame."""
@@ -106,7 +106,12 @@ class TensorRtNetwork:
         return plan
 
 
-def _tensorrt() -> Any:
+def require_tensorrt() -> Any:
+    """The package ``tensorrt``.
+
+    Raises:
+        UserError: If it isn't there or too old; it says what to install.
+    """
     try:
         import tensorrt
     except ImportError:

@@ -96,7 +96,7 @@ def test_lost_sensors_leave_zeros_and_say_so(tiny: NuScenesDataset) -> None:
 def test_stages_are_told_once_and_a_modality_that_isnt_read_takes_no_time(tiny: NuScenesDataset) -> None:
     raw = raw_frame(tiny, tiny.records[0])
     lidar = ["preprocess/sweeps", "preprocess/raster"]
-    camera = ["images/decode", "images/normalise", "preprocess/view"]
+    camera = ["preprocess/images", "preprocess/normalise", "preprocess/view"]
     for changes, wanted in (({}, lidar + camera), ({"camera": None}, lidar), ({"lidar": None}, camera)):
         stages = Stages()
         prepare(raw, spec(**changes), stages)

@@ -15,8 +15,6 @@ from fusionkd.realtime.clock import SpanClock
 from fusionkd.realtime.scenarios import (
     Recorder,
     constant_stream,
-    output_age_ns,
-    queue_depth,
     single_stream,
 )
 
@@ -67,7 +65,6 @@ def test_single_stream_never_waits() -> None:
     assert trace.latency_ns.tolist() == [5, 7, 9]
     assert trace.arrival_index.tolist() == [0, 1, 2]
     assert (trace.dropped, trace.scenario, trace.period_ns) == (0, "single_stream", 0)
-    np.testing.assert_array_equal(queue_depth(trace), 1)
 
 
 @given(st.lists(st.integers(1, 4 * 50), min_size=1, max_size=60))
@@ -77,9 +74,6 @@ def test_run_on_is_a_queue(service: list[int]) -> None:
     np.testing.assert_array_equal(trace.finish_ns - trace.arrival_ns[0], expected)
     np.testing.assert_array_equal(np.diff(trace.arrival_ns), 50)
     assert trace.dropped == 0
-    starts = trace.start_ns - trace.arrival_ns[0]
-    waiting = [sum(j * 50 <= start for j in range(2000)) - k for k, start in enumerate(starts)]
-    assert queue_depth(trace).tolist() == waiting
 
 
 @given(st.lists(st.integers(1, 4 * 50), min_size=240, max_size=240), st.integers(1, 60))
@@ -91,7 +85,6 @@ def test_skip_takes_the_newest(service: list[int], frames: int) -> None:
     )
     assert found == skipping(service, frames, 50)
     assert trace.dropped == trace.arrival_index[-1] + 1 - frames
-    assert queue_depth(trace).tolist() == np.diff(trace.arrival_index, prepend=-1).tolist()
 
 
 @pytest.mark.parametrize("overrun", ["skip", "run_on"])
@@ -116,11 +109,6 @@ def test_a_late_frame_drops_what_arrived_meanwhile() -> None:
     assert trace.arrival_index.tolist() == [0, 1, 2, 5, 6]
     assert trace.latency_ns.tolist() == [10, 10, 170, 20 + 10, 10]
     assert trace.dropped == 2
-    assert queue_depth(trace).tolist() == [1, 1, 1, 3, 1]
-    out, before_next = output_age_ns(trace)
-    assert out.tolist() == trace.latency_ns.tolist()
-    # Frame 2 is done at 270; frame 5 arrived at 250 and is done at 280.
-    assert before_next.tolist() == [60, 220, 180, 60]
 
 
 def test_warm_up_stands_before_the_stream() -> None:
@@ -129,7 +117,6 @@ def test_warm_up_stands_before_the_stream() -> None:
     assert trace.arrival_index.tolist() == list(range(6))
     assert trace.latency_ns.tolist() == [1000, 20, 10, 10, 10, 10]
     assert trace.arrival_ns[2] >= trace.finish_ns[1]
-    assert queue_depth(trace).tolist() == [1] * 6
 
 
 @pytest.mark.parametrize(
