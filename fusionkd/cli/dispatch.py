@@ -12,6 +12,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("fusionkd.cli.training:train", "train a model: fit, validate, test or predict"),
     "simulate": ("fusionkd.simulation.command:main", "write a simulated world in nuScenes' format"),
     "visualize": ("fusionkd.visualize.command:main", "draw points, predictions and annotations of a frame"),
+    "check-deadline": ("fusionkd.realtime.command:main", "measure a model and hold it against a deadline contract"),
     "train-teachers": ("fusionkd.cli.teachers:main", "train the shipped teachers again"),
     "fit-deadline": (
         "fusionkd.realtime.sizing_command:main",

@@ -120,8 +120,8 @@ def splat_sorted(features: Tensor, probability: Tensor, cell: Tensor, *, cells: 
 def splat_added(features: Tensor, probability: Tensor, cell: Tensor, *, cells: int) -> Tensor:
     """The same as ``splat_sorted`` by one ``index_add`` of static shape, which exporters and runtimes know."""
     batch, channels = features.shape[0], features.shape[2]
-    product = probability.float()[:, :, :, None] * features.float()[:, :, None]  # (B, N, D, C, h, w)
-    rows = product.permute(0, 1, 2, 4, 5, 3).reshape(-1, channels)  # (B * N * D * h * w, C)
+    pixel = features.float().permute(0, 1, 3, 4, 2)[:, :, None]  # (B, N, 1, h, w, C)
+    rows = (pixel * probability.float()[..., None]).reshape(-1, channels)  # (B * N * D * h * w, C)
     frame = torch.arange(batch, device=cell.device)[:, None, None, None, None]
     index = (cell + frame * (cells + 1)).flatten()
     summed = rows.new_zeros(batch * (cells + 1), channels).index_add(0, index, rows)

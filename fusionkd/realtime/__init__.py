@@ -3,6 +3,7 @@
 from fusionkd.realtime.contract import DeadlineContract, WeaklyHard, read_contract
 from fusionkd.realtime.findings import Finding
 from fusionkd.realtime.pwcet import Pwcet, PwcetRefused, fit_pwcet
+from fusionkd.realtime.report import report_data, report_schema, write_report
 from fusionkd.realtime.statistics import (
     Bounds,
     frames_needed,
@@ -40,6 +41,9 @@ __all__ = [
     "percentile_interval",
     "read_contract",
     "read_trace",
+    "report_data",
+    "report_schema",
     "steady_state",
+    "write_report",
     "write_trace",
 ]

@@ -14,6 +14,8 @@ from fusionkd.export.spec import Trained, open_trained
 from fusionkd.realtime.cuda_graph import CudaGraphNetwork
 from fusionkd.realtime.networks import CompiledNetwork, EagerNetwork, check_device
 from fusionkd.realtime.tensorrt import TensorRtNetwork, require_tensorrt
+from fusionkd.teachers import load_trained
+from fusionkd.teachers.checkpoints import Record
 
 
 @dataclass(frozen=True)
@@ -137,3 +139,12 @@ EXPORTED: dict[str, Callable[[Path, Running], Network]] = {
 
 BACKENDS = (*TORCH, *EXPORTED)
 _GPU_ONLY = ("cuda_graph", "onnxruntime_tensorrt", "tensorrt")
+
+
+def recorded_of(source: str) -> Record:
+    """What a checkpoint is known to reach; nothing of an exported file, which doesn't say.
+
+    Raises:
+        UserError: If the checkpoint can't be read.
+    """
+    return Record() if Path(source).suffix == ".onnx" else load_trained(source)[1]

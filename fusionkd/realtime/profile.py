@@ -57,9 +57,9 @@ class Plan:
         """Time between the arrivals of a constant stream; 0 in a single stream."""
         return round(1e9 / self.rate_hz) if self.scenario == "constant_stream" and self.rate_hz else 0
 
-    def duration_s(self, frame_s: float) -> float:
-        """How long measuring takes where a frame takes ``frame_s``."""
-        return self.frames * max(frame_s, self.period_ns * 1e-9)
+    def pace_s(self, frame_s: float) -> float:
+        """Seconds from frame to frame where one takes ``frame_s``."""
+        return max(frame_s, self.period_ns * 1e-9)
 
 
 def profile(
@@ -68,6 +68,7 @@ def profile(
     plan: Plan,
     *,
     progress: Callable[[str], object] = lambda text: None,
+    begins: Callable[[tuple[str, ...], int], object] = lambda stages, frames: None,
     time: TimeSource = HOST_TIME,
 ) -> LatencyTrace:
     """Measure a pipeline, sensor bytes to boxes, one frame at a time.
@@ -81,6 +82,7 @@ def profile(
         frames: Measured again and again, in their order.
         plan: How many, and how they come.
         progress: Told in words what goes on.
+        begins: Called once when the pipeline is warm, with the stages so far and the number of frames that follow.
         time: Where time comes from.
 
     Returns:
@@ -101,13 +103,12 @@ def profile(
     recorder = Recorder(work, clock, frames=room)
     cold, steady = _warm_up(recorder, plan, progress)
     frame_s = statistics.median(recorder.busy_ns()[-10:].tolist()) * 1e-9
-    left = plan.frames - (recorder.count - cold)
-    progress(
-        f"Measuring {plan.frames:,} frames, about {_words(replace(plan, frames=max(left, 1)).duration_s(frame_s))}."
-    )
+    left = max(plan.frames - (recorder.count - cold), 0)
+    progress(f"Measuring {plan.frames:,} frames; the {left:,} to come take {_words(left * plan.pace_s(frame_s))}.")
+    begins(clock.recorded()[0], left)
     with _frozen():
         if plan.scenario == "single_stream":
-            single_stream(recorder, max(left, 0))
+            single_stream(recorder, left)
         else:
             constant_stream(recorder, left, period_ns=plan.period_ns, overrun=plan.overrun, time=time)
     overrun = plan.overrun if plan.scenario == "constant_stream" else ""
@@ -179,7 +180,7 @@ def _about(pipeline: Pipeline, trace: LatencyTrace) -> dict[str, Any]:
 
 
 def _words(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    return f"about {seconds:.0f} s" if seconds < 120 else f"about {seconds / 60:.0f} min"
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,11 +102,7 @@ class LatencyTrace:
         Raises:
             UserError: If none matches; the message lists the stages.
         """
-        columns = [k for k, stage in enumerate(self.stages) if f"{stage}/".startswith(f"{name}/")]
-        columns = columns or [k for k, stage in enumerate(self.stages) if stage.endswith(f"/{name}")]
-        if not columns:
-            raise UserError(f"The trace has no stage {name!r}; it has {', '.join(self.stages) or 'none'}.")
-        total: NDArray[np.int64] = self.stage_ns[:, columns].sum(axis=1)
+        total: NDArray[np.int64] = self.stage_ns[:, columns_of(self.stages, name)].sum(axis=1)
         return total
 
     def _check_array(self, name: str, shape: tuple[int, ...]) -> None:
@@ -139,6 +135,23 @@ class LatencyTrace:
                 f"A trace's arrival_index must rise and stay below arrived ({self.arrived}); it ends at "
                 f"{self.arrival_index[-1]}."
             )
+
+
+def columns_of(stages: Sequence[str], name: str) -> list[int]:
+    """The stages that a name stands for, as ``LatencyTrace.stage`` reads it.
+
+    Args:
+        stages: Paths.
+        name: A path, a group or a last part.
+
+    Raises:
+        UserError: If none matches; the message lists the stages.
+    """
+    columns = [k for k, stage in enumerate(stages) if f"{stage}/".startswith(f"{name}/")]
+    columns = columns or [k for k, stage in enumerate(stages) if stage.endswith(f"/{name}")]
+    if not columns:
+        raise UserError(f"The trace has no stage {name!r}; it has {', '.join(stages) or 'none'}.")
+    return columns
 
 
 def write_trace(trace: LatencyTrace, path: str | Path) -> None:

@@ -70,7 +70,7 @@ def test_the_warm_up_is_found_and_stands_apart() -> None:
     assert trace.busy_ns[0] > 900 * MS
     assert trace.busy_ns[trace.cold :].max() < 40 * MS
     assert trace.about["steady"] is True
-    assert any("300 frames, about" in text for text in said)
+    assert any(text.startswith("Measuring 300 frames; the ") and "about" in text for text in said)
 
 
 def test_a_machine_that_never_settles_is_measured_and_said() -> None:

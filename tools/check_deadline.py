@@ -1,0 +1,9 @@
+"""Is it in time? ``python tools/check_deadline.py --config configs/deadlines/cpu_ci.yaml --checkpoint zoo:student``."""
+
+import sys
+
+from fusionkd.cli import guarded
+from fusionkd.realtime.command import main
+
+if __name__ == "__main__":
+    sys.exit(guarded(main, sys.argv[1:]))
