@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
-from fusionkd.realtime.command import parser
 
 from fusionkd.cli.dispatch import COMMANDS
+from fusionkd.realtime.command import parser
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 GITHUB = REPOSITORY / ".github"

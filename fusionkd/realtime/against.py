@@ -112,6 +112,14 @@ def top_of(repository: Path) -> Path:
     return Path(git(repository, "rev-parse", "--show-toplevel"))
 
 
+def revision_here(folder: Path) -> str | None:
+    """The commit whose code is in a folder; None where it was changed since, or there is no repository."""
+    try:
+        return None if git(folder, "status", "--porcelain", "--", ".") else commit_of(folder, "HEAD")
+    except UserError:
+        return None
+
+
 def gate_against(
     baseline: Baseline,
     plan: GatePlan,

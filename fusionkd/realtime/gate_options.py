@@ -1,15 +1,18 @@
 """The relative gate's part of a command: its options, its run, its section of the report."""
 
 import argparse
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fusionkd.realtime.against import Baseline, gate_against, gate_markdown, parse_against
 from fusionkd.realtime.gate import Comparison
-from fusionkd.realtime.gate_subject import GateSubject
 from fusionkd.realtime.turns import GatePlan, GateResult
+
+if TYPE_CHECKING:  # a command's help needs no PyTorch
+    from fusionkd.realtime.gate_subject import GateSubject
 
 STATUS = {"not slower": 0, "slower": 1, "inconclusive": 2}
 """Exit status of each verdict, as for deadlines: met, missed, inconclusive."""
@@ -39,6 +42,18 @@ class GateReport:
     def to_markdown(self) -> str:
         """A section, for a pull request."""
         return gate_markdown(self.result.comparison, self.baseline)
+
+    def write(self, folder: Path) -> None:
+        """Write ``gate.json`` into a folder, and the section at the end of its ``report.md``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "gate.json").write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        with open(folder / "report.md", "a", encoding="utf-8") as page:
+            page.write(f"\n{self.to_markdown()}")
+
+
+def worst_status(*statuses: int) -> int:
+    """Of several exit statuses: 1 if any is missed or slower, else 2 if any is inconclusive, else 0."""
+    return next((status for status in (3, 1, 2) if status in statuses), 0)
 
 
 def add_gate_options(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +86,7 @@ def add_gate_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run_gate_options(given: argparse.Namespace, subject: GateSubject, repository: Path | None = None) -> GateReport:
+def run_gate_options(given: argparse.Namespace, subject: "GateSubject", repository: Path | None = None) -> GateReport:
     """Run the gate that the options ask for.
 
     Args:

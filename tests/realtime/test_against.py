@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 from fusionkd.errors import UserError
-from fusionkd.realtime.against import Baseline, both_sides, gate_markdown, parse_against
+from fusionkd.realtime.against import Baseline, both_sides, gate_markdown, parse_against, revision_here
 from fusionkd.realtime.backends import Running
+from fusionkd.realtime.command import main
 from fusionkd.realtime.gate import compare
-from fusionkd.realtime.gate_options import add_gate_options, run_gate_options
+from fusionkd.realtime.gate_options import GateReport, add_gate_options, run_gate_options, worst_status
 from fusionkd.realtime.gate_subject import GateSubject
 from fusionkd.realtime.processes import commit_of, git
+from fusionkd.realtime.trace import LatencyTrace, write_trace
+from fusionkd.realtime.turns import GateResult
 from tests.data.tiny_world import TinyWorld
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -90,6 +93,41 @@ def test_section_of_the_report() -> None:
     assert text.startswith("### Relative gate: slower\n")
     assert "| median | 40.00 ms | 20.00 ms | 2.000 | 2.000 to 2.000 | 1.03 | slower |" in text
     assert "`rev:main`" in text
+
+
+def test_a_report_gets_the_section_and_a_file(tmp_path: Path) -> None:
+    times = np.full((30, 2), 10**7, np.int64)
+    report = GateReport(Baseline("model", "a.ckpt", "a.ckpt"), GateResult(compare(times, times), times, times))
+    (tmp_path / "report.md").write_text("## Deadline met\n")
+    report.write(tmp_path)
+    assert (tmp_path / "report.md").read_text().startswith("## Deadline met\n\n### Relative gate: not slower\n")
+    content = json.loads((tmp_path / "gate.json").read_text())
+    assert (content["verdict"], content["against"]["kind"], report.status) == ("not slower", "model", 0)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "worst"), [((0, 0), 0), ((0, 2), 2), ((2, 1), 1), ((1, 2), 1), ((0, 1), 1), ((3, 1), 3)]
+)
+def test_worst_of_deadline_and_gate(statuses: tuple[int, int], worst: int) -> None:
+    assert worst_status(*statuses) == worst
+
+
+def test_reports_name_the_revision_only_where_the_code_is_that_revisions(repository: Path, tmp_path: Path) -> None:
+    assert revision_here(repository) == commit_of(repository, "HEAD")
+    (repository / "new.py").write_text("")
+    assert revision_here(repository) is None
+    (tmp_path / "plain").mkdir()
+    assert revision_here(tmp_path / "plain") is None
+
+
+def test_a_recorded_trace_has_nothing_to_run_in_turns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ns = np.arange(1, 400, dtype=np.int64) * 10**6
+    trace = LatencyTrace((), np.zeros((399, 0), np.int64), ns, ns, ns + 5, np.arange(399), 399, cold=0)
+    write_trace(trace, tmp_path / "a.npz")
+    contract = str(REPOSITORY / "configs" / "deadlines" / "cpu_ci.yaml")
+    command = ["--config", contract, "--from-trace", str(tmp_path / "a.npz"), "--against", "zoo:student"]
+    assert main(command) == 3
+    assert "give --checkpoint" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
