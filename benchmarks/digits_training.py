@@ -70,8 +70,8 @@ class Network(nn.Module):
         self.deep = nn.Sequential(
             nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), nn.BatchNorm2d(2 * width), nn.ReLU()
         )
-        self.embedding = nn.Sequential(nn.Flatten(), nn.Linear(32 * width, 2 * width), nn.ReLU())
-        self.classes = nn.Linear(2 * width, 10)
+        self.embedding = nn.Sequential(nn.Flatten(), nn.Linear(32 * width, 32), nn.ReLU())
+        self.classes = nn.Linear(32, 10)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(N, 1, 8, 8) images to (N, 10) logits."""
