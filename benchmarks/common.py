@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from scipy import stats
 
 RESULTS = Path(__file__).resolve().parent / "results"
 BOOTSTRAPS = 2000
@@ -64,6 +65,14 @@ def bootstrap_interval(values: NDArray[np.float64], *, seed: int = 0) -> tuple[f
     draws = np.random.default_rng(seed).integers(0, len(values), (BOOTSTRAPS, len(values)))
     low, high = np.percentile(np.median(values[draws], axis=1), [2.5, 97.5])
     return float(low), float(high)
+
+
+def t_interval(values: NDArray[np.float64]) -> tuple[float, float] | None:
+    """95 % interval of the mean by Student's t; None for a single value."""
+    if len(values) < 2:
+        return None
+    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return float(values.mean()) - half, float(values.mean()) + half
 
 
 def compare(

@@ -27,9 +27,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from common import RESULTS, Row, write_result
+from common import RESULTS, Row, t_interval, write_result
 from numpy.typing import NDArray
-from scipy import stats
 
 from fusionkd.simulation import WorldSettings, write_world
 
@@ -152,14 +151,6 @@ def paired(runs: dict[str, list[Run]], figure: str) -> NDArray[np.float64]:
     """Distilled minus control per seed, in points of a hundred."""
     distilled, control = (np.array([student_figures(run)[figure] for run in runs[kind]]) for kind in KINDS)
     return np.asarray(100 * (distilled - control))
-
-
-def t_interval(values: NDArray[np.float64]) -> tuple[float, float] | None:
-    """95 % interval of the mean by Student's t; None for a single value."""
-    if len(values) < 2:
-        return None
-    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-    return float(values.mean()) - half, float(values.mean()) + half
 
 
 def table(runs: dict[str, list[Run]]) -> list[Row]:

@@ -5,6 +5,13 @@ from fusionkd.metrics.detection import detection_curves, evaluate, figures_by_di
 from fusionkd.metrics.detections import Detections
 from fusionkd.metrics.figures import DetectionCurves, NuScenesFigures, format_table
 from fusionkd.metrics.metric import NuScenesDetection
+from fusionkd.metrics.privacy import (
+    MembershipLeak,
+    likelihood_ratio_scores,
+    logit_confidence,
+    loss_scores,
+    membership_leak,
+)
 from fusionkd.metrics.settings import DETECTION_CVPR_2019, TP_ERRORS, DetectionSettings
 from fusionkd.metrics.submission import Submission, read_submission, write_submission
 from fusionkd.metrics.truth import DetectionTruth
@@ -17,6 +24,7 @@ __all__ = [
     "DetectionSettings",
     "DetectionTruth",
     "Detections",
+    "MembershipLeak",
     "NuScenesDetection",
     "NuScenesFigures",
     "Submission",
@@ -25,6 +33,10 @@ __all__ = [
     "evaluate",
     "figures_by_distance",
     "format_table",
+    "likelihood_ratio_scores",
+    "logit_confidence",
+    "loss_scores",
+    "membership_leak",
     "read_submission",
     "write_submission",
 ]
