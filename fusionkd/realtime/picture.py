@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fusionkd.realtime.figures import processed_ms
 from fusionkd.realtime.trace import LatencyTrace
 from fusionkd.realtime.verdict import Verdict
-from fusionkd.realtime.wording import flat, headline, is_simulated, number, scenario
+from fusionkd.realtime.wording import flat, headline, is_simulated, number, reached, scenario
 
 BACKGROUND = "#ffffff"
 INK = "#1f2933"
@@ -54,7 +54,7 @@ def _draw_timeline(axes: Axes, verdict: Verdict) -> None:
     latency, index, cold = trace.latency_ns / 1e6, trace.arrival_index, trace.cold
     late = latency > deadline
     warm = np.arange(len(latency)) >= cold
-    size = 3.0 if len(latency) > 3000 else 6.0
+    size, wide = (3.0, 3.0) if len(latency) > 3000 else (6.0, 1.6)
     for chosen, colour, label in (
         (~warm, COLD, "cold"),
         (warm & ~late, FRAME, "in time"),
@@ -64,7 +64,7 @@ def _draw_timeline(axes: Axes, verdict: Verdict) -> None:
             axes.scatter(
                 index[chosen],
                 latency[chosen],
-                s=size * (3 if colour == LATE else 1),
+                s=size * (wide if colour == LATE else 1),
                 color=colour,
                 linewidths=0,
                 label=f"{label} ({np.count_nonzero(chosen):,})",
@@ -125,6 +125,8 @@ def _name_deadline(axes: Axes, deadline: float) -> None:
         textcoords="offset points",
         color=LATE,
         fontsize=9,
+        bbox={"facecolor": BACKGROUND, "edgecolor": "none", "alpha": 0.85, "pad": 1},
+        zorder=5,
     )
 
 
@@ -154,7 +156,7 @@ def _draw_histogram(axes: Axes, verdict: Verdict) -> None:
             axes.plot(ends[1], height, ">", color=INK, markersize=7, transform=at, clip_on=False)
         right = ends[2] > (bins[0] + bins[-1]) / 2
         axes.annotate(
-            f"p{figure.percent:g}  {number(figure.value_ms)} ms{'' if proven else ', no upper bound'}",
+            f"p{figure.percent:g}  {reached(figure.value_ms)}{'' if proven else ', no upper bound'}",
             (ends[2], height),
             xycoords=at,
             xytext=(5 if right else -5, 4),
