@@ -16,6 +16,7 @@ from typing import NoReturn
 from fusionkd.errors import UserError
 from fusionkd.realtime.contract import ACCURACIES, DeadlineContract, read_contract
 from fusionkd.realtime.printout import print_verdict
+from fusionkd.realtime.recorded import judge_recorded
 from fusionkd.realtime.report import write_report
 from fusionkd.realtime.trace import LatencyTrace, read_trace, write_trace
 
@@ -87,14 +88,12 @@ def check(given: argparse.Namespace) -> int:
     Raises:
         UserError: If something in the arguments, the contract, the model or the data is wrong.
     """
-    from fusionkd.realtime.measurement import judge_again
-
     contract = read_contract(given.config)
     trace = read_trace(given.from_trace) if given.from_trace is not None else _measured(given, contract)
     if given.trace is not None:
         write_trace(trace, given.trace)
         print(f"Wrote {given.trace}.")
-    verdict = judge_again(trace, contract, dict(given.accuracy))
+    verdict = judge_recorded(trace, contract, dict(given.accuracy))
     print_verdict(verdict)
     if given.out is not None:
         write_report(verdict, given.out)
@@ -132,7 +131,7 @@ def _measured(given: argparse.Namespace, contract: DeadlineContract) -> LatencyT
         telemetry=telemetry_of(pipeline.network.device),
         about=about,
         progress=lambda text: print(text, flush=True),
-    ).trace
+    )
 
 
 def _count(text: str) -> int | None:
