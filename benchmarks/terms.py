@@ -28,7 +28,7 @@ from fusionkd.simulation import WorldSettings, write_world
 from fusionkd.tasks import DistillationTask
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-BASES = ("Term", "FeatureTerm")
+BASES = ("Term", "FeatureTerm", "SeveralTeachers")
 WORLD = WorldSettings(scenes=2, keyframes_per_scene=4, image_width_px=512, seed=11, version="v1.0-trainval")
 
 

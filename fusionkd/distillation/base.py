@@ -52,6 +52,8 @@ class Term(nn.Module):
             raise UserError(f"{type(self).__name__}'s weight must not be negative, found {weight}.")
         self.weight = weight
         self.schedule = schedule or Constant()
+        self.signals: dict[str, Tensor] = {}
+        """Scalars of the last call, logged below the term's name."""
 
     def taps(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What the term reads of the student and of each teacher: fields of ``FusionOutput`` or paths of modules."""
@@ -68,13 +70,31 @@ class Term(nn.Module):
         """Weight at ``progress`` in [0, 1] of the run."""
         return self.weight * self.schedule.factor(progress)
 
-    def prepare(self, name: str, student: FusionOutput, teachers: Mapping[str, FusionOutput]) -> None:
+    def know(self, records: Mapping[str, Mapping[str, float]]) -> None:
+        """Learn what the teachers are known to reach; called before ``build``.
+
+        Args:
+            records: Recorded nuScenes figures by teacher.
+
+        Raises:
+            UserError: If the term needs figures that aren't there.
+        """
+
+    def prepare(
+        self,
+        name: str,
+        student: FusionOutput,
+        teachers: Mapping[str, FusionOutput],
+        *,
+        records: Mapping[str, Mapping[str, float]] | None = None,
+    ) -> None:
         """Check the term against real outputs before the first step, and build its parts.
 
         Args:
             name: The term's key, for messages.
             student: The student's output for any batch.
             teachers: All teachers' outputs for any batch, by name.
+            records: The teachers' recorded nuScenes figures, where there are any.
 
         Raises:
             UserError: If a teacher doesn't exist, a tap isn't there, or student and teacher lie in different
@@ -101,6 +121,7 @@ class Term(nn.Module):
                     f"Term '{name}': teacher '{teacher}' knows {', '.join(output.classes)}; the student knows none "
                     f"of them but {', '.join(student.classes)}."
                 )
+        self.know({teacher: (records or {}).get(teacher, {}) for teacher in self.teachers})
         self.build(student, {teacher: teachers[teacher] for teacher in self.teachers})
 
     def forward(
@@ -150,6 +171,14 @@ def module_taps(names: Iterable[str]) -> set[str]:
 def class_mapping(source: tuple[str, ...], target: tuple[str, ...]) -> list[int]:
     """For each source class its index among the target's, -1 where the target doesn't know it."""
     return [target.index(name) if name in target else -1 for name in source]
+
+
+def unmapped_classes(student: FusionOutput, teacher: FusionOutput) -> tuple[list[str], list[str]]:
+    """Classes that the teacher alone knows, which teach nothing, and those that the student alone knows."""
+    return (
+        [name for name in teacher.classes if name not in student.classes],
+        [name for name in student.classes if name not in teacher.classes],
+    )
 
 
 def _check_taps(term: str, wanted: tuple[str, ...], owner: str, output: FusionOutput) -> None:

@@ -78,7 +78,7 @@ class DetectionPseudoLabel(Term):
         threshold: Boxes with a lower (fused) score are left out.
         candidate_threshold: Lowest score with which a teacher's box takes part in the fusion.
         class_weights: By teacher, how much its word counts in the fusion: a number, or one per
-            class; 1 where absent. Useful where one teacher knows a class better than the other.
+            class; 1 where absent. ``recorded`` takes each teacher's recorded AP per class.
         losses: Weights of the losses; those of ``CenterLoss`` where None, without depth.
         schedule: How the factor changes over the run; None keeps it.
     """
@@ -108,6 +108,10 @@ class DetectionPseudoLabel(Term):
     def taps(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Whatever boxes are made of."""
         return ("heatmap", "box_regression"), ("heatmap", "box_regression")
+
+    def know(self, records: Mapping[str, Mapping[str, float]]) -> None:
+        """Take the recorded precisions where ``class_weights`` asks for them."""
+        self.trust.know(records)
 
     def build(self, student: FusionOutput, teachers: Mapping[str, FusionOutput]) -> None:
         """Check the names in ``class_weights``.

@@ -1,5 +1,6 @@
 """What the teacher says: its heatmap."""
 
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -12,8 +13,12 @@ from fusionkd.distillation.masks import MaskKind, gaussian_foreground, teacher_f
 from fusionkd.distillation.resample import covered_cells, resample_bev
 from fusionkd.distillation.schedules import Schedule
 from fusionkd.distillation.trust import ClassTrust, Trust
+from fusionkd.distillation.weights import bernoulli_entropy, disagreement, entropy_weights
 from fusionkd.errors import UserError
 from fusionkd.models.values import FusionOutput
+
+# Of the weights by entropy: a teacher that is certain (0) counts e^0.69/0.2 = 32 times one that has no idea (ln 2).
+_ENTROPY_TEMPERATURE = 0.2
 
 
 def quality_focal(student_logits: Tensor, teacher_probability: Tensor, *, beta: float = 2.0) -> Tensor:
@@ -45,10 +50,12 @@ class HeatmapResponse(Term):
         weight: Factor on the loss.
         beta: Exponent of ``quality_focal``.
         merge: ``each`` takes the mean of the losses against every teacher; ``mean`` and ``max`` make one
-            probability of the teachers' first, the mean or the most confident one.
+            probability of the teachers' first, the mean or the most confident one; ``entropy`` is a mean in which the
+            surer teacher of a class at a cell counts more, see ``entropy_weights``.
         class_weights: By teacher, how much its word counts in ``each`` and ``mean``: a number, or one per
-            class; 1 where absent. Useful where one teacher knows a class better than the other.
-        mask: Cells that count: ``none`` is all of them.
+            class; 1 where absent. ``recorded`` takes each teacher's recorded AP per class.
+        mask: Cells that count: ``none`` is all of them; ``agreement`` counts each class of a cell with
+            1 - disagreement / ln 2 of the teachers.
         schedule: How the factor changes over the run; None keeps it.
     """
 
@@ -58,9 +65,9 @@ class HeatmapResponse(Term):
         weight: float = 1.0,
         *,
         beta: float = 2.0,
-        merge: Literal["each", "mean", "max"] = "each",
+        merge: Literal["each", "mean", "max", "entropy"] = "each",
         class_weights: Trust | None = None,
-        mask: MaskKind = "none",
+        mask: MaskKind | Literal["agreement"] = "none",
         schedule: Schedule | None = None,
     ) -> None:
         super().__init__(teacher, weight, schedule)
@@ -70,10 +77,19 @@ class HeatmapResponse(Term):
         self.trust = ClassTrust(class_weights, term=type(self).__name__, teachers=self.teachers)
         if class_weights and merge == "max":
             raise UserError("HeatmapResponse: class_weights have no meaning with merge 'max'; use 'mean' or 'each'.")
+        if len(self.teachers) < 2 and (merge == "entropy" or mask == "agreement"):
+            raise UserError(
+                f"HeatmapResponse: merge '{merge}' with mask '{mask}' needs at least two teachers, found "
+                f"{', '.join(self.teachers)} alone."
+            )
 
     def taps(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Heatmap against heatmap."""
         return ("heatmap",), ("heatmap",)
+
+    def know(self, records: Mapping[str, Mapping[str, float]]) -> None:
+        """Take the recorded precisions where ``class_weights`` asks for them."""
+        self.trust.know(records)
 
     def build(self, student: FusionOutput, teachers: Mapping[str, FusionOutput]) -> None:
         """Check the names in ``class_weights``.
@@ -86,9 +102,12 @@ class HeatmapResponse(Term):
     def loss(self, student: FusionOutput, teachers: Mapping[str, FusionOutput], batch: TermBatch) -> Tensor:
         """The unweighted loss, a scalar."""
         probability, trust = self._answers(student, teachers, batch)
+        agreement = self._agreement(probability, trust)
         if self.merge == "max":
             probability, trust = _most_confident(probability, trust)
-        elif self.merge == "mean":
+        elif self.merge in ("mean", "entropy"):
+            if self.merge == "entropy":
+                trust = trust * entropy_weights(bernoulli_entropy(probability), temperature=_ENTROPY_TEMPERATURE)
             known = trust.sum(dim=0, keepdim=True)
             probability = (probability * trust).sum(dim=0, keepdim=True) / known.clamp(min=1e-6)
             trust = (known > 0).float()
@@ -97,7 +116,9 @@ class HeatmapResponse(Term):
             trust = trust / trust.sum(dim=0, keepdim=True).clamp(min=1e-6)
         logits = student.heatmap.float()
         losses = [
-            (share * quality_focal(logits, answer, beta=self.beta) * self._cells(answer, student, batch)).sum()
+            (
+                agreement * share * quality_focal(logits, answer, beta=self.beta) * self._cells(answer, student, batch)
+            ).sum()
             / object_count(answer)
             for answer, share in zip(probability, trust)
         ]
@@ -118,8 +139,17 @@ class HeatmapResponse(Term):
             trust.append(cells * seen)  # (B, classes, rows, columns)
         return torch.stack([probability for probability, _ in answers]), torch.stack(trust)
 
+    def _agreement(self, probability: Tensor, trust: Tensor) -> Tensor:
+        """How far the teachers agree, (B, classes, rows, columns) or one for all; what they don't is logged."""
+        if len(self.teachers) < 2 or len(probability) < 2:
+            return probability.new_ones(())
+        self.signals = {"disagreement": disagreement_on_objects(probability, trust)}
+        if self.mask != "agreement":
+            return probability.new_ones(())
+        return 1 - disagreement(probability, trust) / math.log(2)
+
     def _cells(self, probability: Tensor, student: FusionOutput, batch: TermBatch) -> Tensor:
-        return foreground(self.mask, probability, batch, student)
+        return foreground("none" if self.mask == "agreement" else self.mask, probability, batch, student)
 
 
 def aligned_probability(student: FusionOutput, teacher: FusionOutput) -> tuple[Tensor, Tensor]:
@@ -136,6 +166,18 @@ def aligned_probability(student: FusionOutput, teacher: FusionOutput) -> tuple[T
     known = knows[:, None, None] * reached  # (classes, rows, columns)
     index = torch.tensor([max(index, 0) for index in order], device=probability.device)
     return probability[:, index], known
+
+
+def disagreement_on_objects(probability: Tensor, known: Tensor, *, threshold: float = 0.1) -> Tensor:
+    """The mean ``disagreement`` about classes at cells where some teacher sees one; 0 where nobody does.
+
+    Args:
+        probability: (T, B, classes, rows, columns).
+        known: The same shape, 0 where a teacher has no word.
+        threshold: Least probability of an object.
+    """
+    seen = (probability * (known > 0)).amax(dim=0) >= threshold
+    return (disagreement(probability, known) * seen).sum() / seen.sum().clamp(min=1)
 
 
 def object_count(probability: Tensor, *, threshold: float = 0.1) -> Tensor:

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from fusionkd.data import Batch
 from fusionkd.distillation import Term, check_modules, module_taps, recording
+from fusionkd.distillation.base import unmapped_classes
 from fusionkd.errors import UserError
 from fusionkd.models import CenterLoss, Decoder, FusionModel, FusionOutput
-from fusionkd.tasks.evaluation import check_teachers
+from fusionkd.tasks.evaluation import check_teachers, say
 from fusionkd.tasks.faculty import Faculty
 from fusionkd.tasks.optimization import OneCycle
 from fusionkd.tasks.supervised import SupervisedTask
@@ -98,6 +99,8 @@ class DistillationTask(SupervisedTask):
         answers = self.faculty.outputs(batch, asked)
         for name, term in active.items():
             losses[f"distill/{name}"] = term(output, answers, batch, progress=progress)
+            signals = {f"train/distill/{name}/{key}": value for key, value in term.signals.items()}
+            self.log_dict(signals, batch_size=len(batch))
         return self.total(losses, batch) + self._idle(active)
 
     def student_output(self, batch: Batch) -> FusionOutput:
@@ -126,8 +129,10 @@ class DistillationTask(SupervisedTask):
             output = self.student_output(batch)
             answers = {name: self.faculty.ask(name, batch) for name in self.faculty.teachers}
         self.student.train(was_training)
+        records = {name: teacher.record.figures for name, teacher in self.faculty.teachers.items()}
         for name, term in self._terms():
-            term.prepare(name, output, answers)
+            term.prepare(name, output, answers, records=records)
+        self._tell_unmapped(output, answers)
         # What can't be aligned shall be refused now; the run's random numbers are left as they were.
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             for name, term in self._terms():
@@ -135,6 +140,13 @@ class DistillationTask(SupervisedTask):
                     term(output, answers, batch)
                 except UserError as error:
                     raise UserError(f"Term '{name}': {error}") from None
+
+    def _tell_unmapped(self, student: FusionOutput, answers: Mapping[str, FusionOutput]) -> None:
+        for name, answer in answers.items():
+            unused, untaught = unmapped_classes(student, answer)
+            for classes, text in ((unused, "the student doesn't know"), (untaught, "it doesn't know, nor teach")):
+                if classes:
+                    say(f"Teacher '{name}' and the student have different classes; {text}: {', '.join(classes)}.")
 
     def _settle_taps(self) -> None:
         """Tell the faculty what is read of each teacher, and see that all modules that are read exist."""
