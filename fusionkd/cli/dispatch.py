@@ -14,6 +14,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "visualize": ("fusionkd.visualize.command:main", "draw points, predictions and annotations of a frame"),
     "check-deadline": ("fusionkd.realtime.command:main", "measure a model and hold it against a deadline contract"),
     "train-teachers": ("fusionkd.cli.teachers:main", "train the shipped teachers again"),
+    "fit-deadline": (
+        "fusionkd.realtime.sizing_command:main",
+        "measure untrained students of many sizes on a device",
+    ),
 }
 """Subcommands of ``fusionkd``: the function that does the work, and a line of help."""
 

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from fusionkd.errors import UserError
+from fusionkd.realtime.against import revision_here
 from fusionkd.realtime.contract import ACCURACIES, DeadlineContract, read_contract
+from fusionkd.realtime.gate_options import GateReport, add_gate_options, worst_status
 from fusionkd.realtime.printout import print_verdict
 from fusionkd.realtime.recorded import judge_recorded
 from fusionkd.realtime.report import write_report
@@ -59,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     )
     out.add_argument("--out", type=Path, help="folder for report.json, report.md, junit.xml and latency.png")
     out.add_argument("--trace", type=Path, metavar="NPZ", help="also write the trace")
+    add_gate_options(out)
     return out
 
 
@@ -98,7 +101,28 @@ def check(given: argparse.Namespace) -> int:
     if given.out is not None:
         write_report(verdict, given.out)
         print(f"Wrote report.json, report.md, junit.xml and latency.png to {given.out}.")
-    return verdict.exit_status
+    if given.against is None:
+        return verdict.exit_status
+    gate = _gate(given)
+    print(gate.to_markdown())
+    if given.out is not None:
+        gate.write(given.out)
+        print(f"Wrote gate.json to {given.out}, and its section to report.md.")
+    return worst_status(verdict.exit_status, gate.status)
+
+
+def _gate(given: argparse.Namespace) -> GateReport:
+    from fusionkd.realtime.backends import Running
+    from fusionkd.realtime.gate_options import run_gate_options
+    from fusionkd.realtime.gate_subject import GateSubject
+
+    if given.checkpoint is None:
+        raise UserError("--against measures both sides anew: give --checkpoint, not --from-trace.")
+    running = Running(given.backend, given.device, given.precision, given.threads, given.compile_mode)
+    subject = GateSubject(
+        given.checkpoint, running, config=given.run_config, root=given.root, version=given.version, count=given.distinct
+    )
+    return run_gate_options(given, subject)
 
 
 def _measured(given: argparse.Namespace, contract: DeadlineContract) -> LatencyTrace:
@@ -119,6 +143,7 @@ def _measured(given: argparse.Namespace, contract: DeadlineContract) -> LatencyT
     record = recorded_of(given.checkpoint)
     about = {
         "checkpoint": name_of(given.checkpoint),
+        "revision": revision_here(Path(__file__).parent),
         "precision": given.precision,
         "accuracy": {**figures_of(record.figures), **dict(given.accuracy)},
         "accuracy_on_simulated_data": record.simulated,

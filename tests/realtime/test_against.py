@@ -1,0 +1,183 @@
+"""What the candidate is compared with, and the whole gate on two revisions of this repository."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fusionkd.errors import UserError
+from fusionkd.realtime.against import Baseline, both_sides, gate_markdown, parse_against, revision_here
+from fusionkd.realtime.backends import Running
+from fusionkd.realtime.command import main
+from fusionkd.realtime.gate import compare
+from fusionkd.realtime.gate_options import GateReport, add_gate_options, run_gate_options, worst_status
+from fusionkd.realtime.gate_subject import GateSubject
+from fusionkd.realtime.processes import commit_of, git
+from fusionkd.realtime.trace import LatencyTrace, write_trace
+from fusionkd.realtime.turns import GateResult
+from tests.data.tiny_world import TinyWorld
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    root = tmp_path / "repository"
+    root.mkdir()
+    git(root, "init", "--quiet", "--initial-branch", "main")
+    author = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+    git(root, *author, "commit", "--quiet", "--allow-empty", "--message", "first")
+    return root
+
+
+def test_a_model_file_or_a_shipped_model(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "old.onnx").write_bytes(b"x")
+    path = str(tmp_path / "old.onnx")
+    assert parse_against(path, repository=repository) == Baseline("model", path, path)
+    assert parse_against("zoo:fused", repository=repository).kind == "model"
+
+
+def test_a_revision_and_the_revision_of_a_report(repository: Path, tmp_path: Path) -> None:
+    commit = commit_of(repository, "main")
+    (tmp_path / "report.json").write_text(json.dumps({"about": {"revision": commit}, "p99_ms": 3.0}))
+    for text in ("rev:main", "rev:HEAD", str(tmp_path / "report.json")):
+        assert parse_against(text, repository=repository) == Baseline("revision", commit, text)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"about": {"machine": "another"}, "p99_ms": 3.0}', "another machine or in another hour, can't be compared"),
+        ('{"about": {"revision": "--exec=x"}}', "doesn't name the git revision"),
+        ("[]", "doesn't name the git revision"),
+        ("{", "can't be read as a report"),
+        ('{"about": {"revision": "0123456789abcdef"}}', "no revision '0123456789abcdef'"),
+    ],
+)
+def test_numbers_of_a_report_alone_are_refused(repository: Path, tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "report.json").write_text(content)
+    with pytest.raises(UserError, match=message):
+        parse_against(str(tmp_path / "report.json"), repository=repository)
+
+
+def test_no_such_file(repository: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        parse_against("nowhere.ckpt", repository=repository)
+
+
+class Side:
+    def times_ns(self, frames: Sequence[int]) -> list[int]:
+        return [1 for _ in frames]
+
+
+def test_another_model_runs_in_this_process(repository: Path) -> None:
+    asked: list[str | None] = []
+
+    def open_model(name: str | None) -> tuple[Side, int]:
+        asked.append(name)
+        return Side(), 4
+
+    baseline = Baseline("model", "old.ckpt", "old.ckpt")
+    with both_sides(baseline, repository=repository, open_model=open_model, worker=[]) as (one, other, frames):
+        assert one is not other
+        assert frames == 4
+    assert asked == [None, "old.ckpt"]
+
+
+def test_section_of_the_report() -> None:
+    slow, fast = np.full((30, 2), 40 * 10**6, np.int64), np.full((30, 2), 20 * 10**6, np.int64)
+    text = gate_markdown(compare(slow, fast), Baseline("revision", "0" * 40, "rev:main"))
+    assert text.startswith("### Relative gate: slower\n")
+    assert "| median | 40.00 ms | 20.00 ms | 2.000 | 2.000 to 2.000 | 1.03 | slower |" in text
+    assert "`rev:main`" in text
+
+
+def test_a_report_gets_the_section_and_a_file(tmp_path: Path) -> None:
+    times = np.full((30, 2), 10**7, np.int64)
+    report = GateReport(Baseline("model", "a.ckpt", "a.ckpt"), GateResult(compare(times, times), times, times))
+    (tmp_path / "report.md").write_text("## Deadline met\n")
+    report.write(tmp_path)
+    assert (tmp_path / "report.md").read_text().startswith("## Deadline met\n\n### Relative gate: not slower\n")
+    content = json.loads((tmp_path / "gate.json").read_text())
+    assert (content["verdict"], content["against"]["kind"], report.status) == ("not slower", "model", 0)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "worst"), [((0, 0), 0), ((0, 2), 2), ((2, 1), 1), ((1, 2), 1), ((0, 1), 1), ((3, 1), 3)]
+)
+def test_worst_of_deadline_and_gate(statuses: tuple[int, int], worst: int) -> None:
+    assert worst_status(*statuses) == worst
+
+
+def test_reports_name_the_revision_only_where_the_code_is_that_revisions(repository: Path, tmp_path: Path) -> None:
+    assert revision_here(repository) == commit_of(repository, "HEAD")
+    (repository / "new.py").write_text("")
+    assert revision_here(repository) is None
+    (tmp_path / "plain").mkdir()
+    assert revision_here(tmp_path / "plain") is None
+
+
+def test_a_recorded_trace_has_nothing_to_run_in_turns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ns = np.arange(1, 400, dtype=np.int64) * 10**6
+    trace = LatencyTrace((), np.zeros((399, 0), np.int64), ns, ns, ns + 5, np.arange(399), 399, cold=0)
+    write_trace(trace, tmp_path / "a.npz")
+    contract = str(REPOSITORY / "configs" / "deadlines" / "cpu_ci.yaml")
+    command = ["--config", contract, "--from-trace", str(tmp_path / "a.npz"), "--against", "zoo:student"]
+    assert main(command) == 3
+    assert "give --checkpoint" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory: pytest.TempPathFactory) -> GateSubject:
+    root = TinyWorld(tmp_path_factory.mktemp("gate")).root
+    return GateSubject("zoo:student", Running("eager"), root=root, count=2)
+
+
+def options(*given: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_gate_options(parser)
+    return parser.parse_args(given)
+
+
+@pytest.mark.slow
+def test_the_working_tree_against_its_own_revision(subject: GateSubject) -> None:
+    """Through two processes; so few rounds decide nothing on a busy machine, but both sides answer."""
+    if not (REPOSITORY / ".git").exists():
+        pytest.skip("not a git repository: there is no revision to compare with")
+    try:
+        git(REPOSITORY, "cat-file", "-e", "HEAD:fusionkd/realtime/gate_subject.py")
+    except UserError:
+        pytest.skip("the revision HEAD has no gate yet")
+    report = run_gate_options(options("--against", "rev:HEAD", "--most-rounds", "20"), subject, REPOSITORY)
+    assert report.baseline.name == commit_of(REPOSITORY, "HEAD")
+    said = report.to_dict()
+    assert said["rounds"] == 20
+    assert 0.2 < said["median"]["value"] < 5
+    assert report.status == {"not slower": 0, "slower": 1, "inconclusive": 2}[said["verdict"]]
+    json.dumps(said)
+
+
+@pytest.mark.slow
+def test_a_much_smaller_student_is_not_slower_than_its_teacher(subject: GateSubject) -> None:
+    """In one process: the fused teacher takes several times as long on any machine."""
+    report = run_gate_options(options("--against", "zoo:fused", "--most-rounds", "20"), subject)
+    assert (report.status, report.result.comparison.verdict) == (0, "not slower")
+    assert report.result.comparison.median.value < 0.8
+
+
+def test_a_worker_is_told_the_same(subject: GateSubject) -> None:
+    command = subject.worker()
+    assert command[1:3] == ["-m", "fusionkd.realtime.gate_subject"]
+    given = dict(zip(command[3::2], command[4::2]))
+    assert given == {
+        "--source": "zoo:student",
+        "--backend": "eager",
+        "--device": "cpu",
+        "--precision": "float32",
+        "--threads": "1",
+        "--count": "2",
+        "--root": str(subject.root),
+    }
