@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "visualize": ("fusionkd.visualize.command:main", "draw points, predictions and annotations of a frame"),
     "streaming": ("fusionkd.realtime.streaming_command:main", "accuracy when the world goes on while a model computes"),
+    "export": ("fusionkd.export.command:main", "write a model as one file for ONNX Runtime or TensorRT"),
     "check-deadline": ("fusionkd.realtime.command:main", "measure a model and hold it against a deadline contract"),
     "train-teachers": ("fusionkd.cli.teachers:main", "train the shipped teachers again"),
     "fit-deadline": (

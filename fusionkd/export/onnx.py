@@ -67,7 +67,7 @@ def exportable(trained: Trained, *, fixed_rig: RawFrame | None = None) -> Export
     return Exportable(model, spec, _about(trained))
 
 
-def export_onnx(item: Exportable, path: Path, *, maps: bool = False) -> None:
+def export_onnx(item: Exportable, path: Path, *, maps: bool = True) -> None:
     """Write a model as one ONNX file of batch 1: inputs are those of ``prepare``, outputs score, label and boxes.
 
     There is no operator outside of ONNX's own. The number of pillars is free; all other shapes are fixed.
@@ -75,7 +75,7 @@ def export_onnx(item: Exportable, path: Path, *, maps: bool = False) -> None:
     Args:
         item: The model.
         path: An ``.onnx`` file.
-        maps: Whether the maps behind the candidates are outputs too.
+        maps: Whether the maps behind the candidates are outputs too; asking for none of them costs nothing.
 
     Raises:
         UserError: If ONNX's packages aren't there or the model can't be exported.

@@ -1,5 +1,7 @@
 """Frames of a nuScenes root as the sensors would hand them over."""
 
+from dataclasses import replace
+
 from fusionkd.data import FrameRecord, NuScenesDataset
 from fusionkd.deploy import RawFrame
 from fusionkd.errors import UserError
@@ -32,6 +34,13 @@ def raw_frame(dataset: NuScenesDataset, record: FrameRecord) -> RawFrame:
         ego_from_camera=ego_from_camera,
         stored_px=sizes.pop(),
     )
+
+
+def parked(dataset: NuScenesDataset, record: FrameRecord) -> RawFrame:
+    """The frame of a record as if the car had stood still: its cameras are where they are mounted."""
+    table, calibrations = dataset.index.images, dataset.index.calibrations
+    mounted = calibrations.ego_from_sensor(table.calibration[list(record.images)])  # (N, 4, 4)
+    return replace(raw_frame(dataset, record), ego_from_camera=mounted)
 
 
 def _read(dataset: NuScenesDataset, path: str) -> bytes:
