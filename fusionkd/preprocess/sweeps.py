@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from fusionkd.preprocess.checks import checked_points, checked_transforms
+from fusionkd.preprocess.checks import checked_count, checked_points, checked_transforms
 from fusionkd.preprocess.lanes import move_point
 from fusionkd.preprocess.threads import in_threads
 
@@ -139,7 +139,7 @@ def fuse_sweeps(
         ValueError: If a sweep, transform or age doesn't fit; the message says which and how.
     """
     given = checked_sweeps(sweeps, key_from_sweep=key_from_sweep, age_s=age_s, min_distance_m=min_distance_m)
-    if threads == 1:
+    if checked_count(threads, name="threads") == 1:
         out = np.empty((sum(map(len, given.clouds)), 5), np.float32)
         at = 0
         for k in range(len(given)):
