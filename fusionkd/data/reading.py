@@ -31,7 +31,7 @@ def read_sweep(path: Path) -> NDArray[np.float32]:
     try:
         with open(path, "rb", buffering=0) as stream:
             values = np.empty(os.fstat(stream.fileno()).st_size, np.uint8)
-            values = values[: stream.readinto(values)]
+            values = values[: stream.readinto(values.data)]
     except FileNotFoundError:
         raise UserError(f"LiDAR file {path} is missing. {_MISSING_FILE}") from None
     except OSError as error:

@@ -23,7 +23,8 @@ def _row(context: Any, builder: Any, array: tuple[Any, Any], index: Any) -> Any:
     kind, value = array
     made = context.make_array(kind)(context, builder, value)
     start = builder.ptrtoint(made.data, _INDEX)
-    return builder.add(start, builder.mul(index, cgutils.unpack_tuple(builder, made.strides)[0]))
+    strides: Any = cgutils.unpack_tuple(builder, made.strides)  # type: ignore[no-untyped-call]
+    return builder.add(start, builder.mul(index, strides[0]))
 
 
 def _lanes(builder: Any, address: Any, kind: Any) -> tuple[Any, Any]:
@@ -38,8 +39,7 @@ def _load(builder: Any, pointer: Any, align: int) -> Any:
     return loaded
 
 
-@intrinsic  # type: ignore[untyped-decorator, unused-ignore]
-def copy_point(typing: Any, target: Any, j: Any, source: Any, i: Any) -> Any:
+def _copy_point(typing: Any, target: Any, j: Any, source: Any, i: Any) -> Any:
     """``target[j, :5] = source[i, :5]`` of float32 rows."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -54,8 +54,7 @@ def copy_point(typing: Any, target: Any, j: Any, source: Any, i: Any) -> Any:
     return types.void(target, types.int64, source, types.int64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator, unused-ignore]
-def add_point(typing: Any, target: Any, j: Any, source: Any, i: Any) -> Any:
+def _add_point(typing: Any, target: Any, j: Any, source: Any, i: Any) -> Any:
     """``target[j, :5] += source[i, :5]`` of float32 rows."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -70,8 +69,7 @@ def add_point(typing: Any, target: Any, j: Any, source: Any, i: Any) -> Any:
     return types.void(target, types.int64, source, types.int64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator, unused-ignore]
-def move_point(typing: Any, target: Any, j: Any, axes: Any, x: Any, y: Any, z: Any) -> Any:
+def _move_point(typing: Any, target: Any, j: Any, axes: Any, x: Any, y: Any, z: Any) -> Any:
     """``target[j, :4] = x * axes[0] + y * axes[1] + z * axes[2] + axes[3]``, from float64 rows to a float32 one."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -92,3 +90,8 @@ def move_point(typing: Any, target: Any, j: Any, axes: Any, x: Any, y: Any, z: A
 
     arguments = (target, types.int64, axes, types.float64, types.float64, types.float64)
     return types.void(*arguments), generate
+
+
+copy_point: Any = intrinsic(_copy_point)
+add_point: Any = intrinsic(_add_point)
+move_point: Any = intrinsic(_move_point)

@@ -41,14 +41,14 @@ class PillarMemory(NamedTuple):
     Attributes:
         rows: The pillars' points, pillar after pillar, (M * K, 5) float32.
         held: Rows of each pillar that may not be zero, (M,) int32.
-        count: Points of each pillar, (M,) int32.
+        counts: Points of each pillar, (M,) int32.
         cell: Cell of each pillar, (M,) int32.
         pillar_of_cell: 1 + the pillar of each cell, 0 for none; zeros between calls.
     """
 
     rows: NDArray[np.float32]
     held: NDArray[np.int32]
-    count: NDArray[np.int32]
+    counts: NDArray[np.int32]
     cell: NDArray[np.int32]
     pillar_of_cell: NDArray[np.int32]
 
@@ -74,8 +74,8 @@ class PillarBuffer:
         # than clearing. `held` says that every row may hold anything.
         rows = np.empty((most * max_points, 5), np.float32)
         held = np.full(most, max_points, np.int32)
-        count, cell = np.empty((2, most), np.int32)
-        self._memory = PillarMemory(rows, held, count, cell, np.zeros(0, np.int32))
+        counts, cell = np.empty((2, most), np.int32)
+        self._memory = PillarMemory(rows, held, counts, cell, np.zeros(0, np.int32))
 
     def memory(self, cells: int, *, max_points: int, max_pillars: int) -> PillarMemory:
         """The memory, ready for a grid of so many cells.
@@ -99,7 +99,7 @@ class PillarBuffer:
         memory.pillar_of_cell[cell] = 0
         row_column = np.stack(np.divmod(cell.astype(np.int64), columns), axis=1)  # (P, 2)
         points = memory.rows.reshape(most, self.max_points, 5)[:pillars]  # (P, K, 5)
-        return Pillars(points, memory.count[:pillars].astype(np.int64), row_column)
+        return Pillars(points, memory.counts[:pillars].astype(np.int64), row_column)
 
 
 @njit(cache=True, nogil=True)
@@ -120,7 +120,7 @@ def open_pillars(
     Returns:
         Pillars open now, and how many points have a row.
     """
-    most = len(memory.rows) // max(len(memory.count), 1)
+    most = len(memory.rows) // max(len(memory.counts), 1)
     taken = 0
     for i in range(len(cells)):
         cell = cells[i]
@@ -134,13 +134,13 @@ def open_pillars(
             pillars += 1
             memory.pillar_of_cell[cell] = pillars
             memory.cell[pillar] = cell
-            memory.count[pillar] = 0
-        count = memory.count[pillar]
+            memory.counts[pillar] = 0
+        count = memory.counts[pillar]
         # Written in any case and kept if there is room: no guess for the processor to get wrong.
         source[taken] = first + i
         target[taken] = pillar * most + count
         taken += count < most
-        memory.count[pillar] = count + (count < most)
+        memory.counts[pillar] = count + (count < most)
     return pillars, taken
 
 
@@ -154,11 +154,11 @@ def write_rows(points: Any, source: Any, target: Any, memory: PillarMemory) -> N
 @njit(cache=True, nogil=True)
 def clear_rows(memory: PillarMemory, start: int, stop: int) -> None:
     """Zeros in what some pillars held before and don't hold now."""
-    most = len(memory.rows) // max(len(memory.count), 1)
+    most = len(memory.rows) // max(len(memory.counts), 1)
     for pillar in range(start, stop):
-        if memory.count[pillar] < memory.held[pillar]:
-            memory.rows[pillar * most + memory.count[pillar] : pillar * most + memory.held[pillar]] = 0
-        memory.held[pillar] = memory.count[pillar]
+        if memory.counts[pillar] < memory.held[pillar]:
+            memory.rows[pillar * most + memory.counts[pillar] : pillar * most + memory.held[pillar]] = 0
+        memory.held[pillar] = memory.counts[pillar]
 
 
 @njit(cache=True, nogil=True)
