@@ -1,5 +1,6 @@
 """Reading sensor files, with errors that name the file, what was found and what was expected."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ from numpy.typing import NDArray
 
 from fusionkd.errors import UserError
 from fusionkd.preprocess.images import decode_jpeg
+from fusionkd.preprocess.sweeps import look_at_sweep
 
 COLUMNS = 5
 """Numbers per LiDAR point in a file: x, y, z in metres, intensity 0..255, ring."""
@@ -27,7 +29,9 @@ def read_sweep(path: Path) -> NDArray[np.float32]:
         UserError: If the file is missing, empty, truncated, has other columns, or holds NaN or infinity.
     """
     try:
-        values = np.fromfile(path, dtype=np.uint8)
+        with open(path, "rb", buffering=0) as stream:
+            values = np.empty(os.fstat(stream.fileno()).st_size, np.uint8)
+            values = values[: stream.readinto(values.data)]
     except FileNotFoundError:
         raise UserError(f"LiDAR file {path} is missing. {_MISSING_FILE}") from None
     except OSError as error:
@@ -39,19 +43,16 @@ def read_sweep(path: Path) -> NDArray[np.float32]:
             f"The file is truncated, or has another number of columns."
         )
     points = values.view(np.float32).reshape(-1, COLUMNS)
-    # A finite sum has finite terms only, and costs a fraction of a look at each.
-    with np.errstate(over="ignore", invalid="ignore"):
-        bad = 0 if np.isfinite(points.sum()) else int(np.sum(~np.isfinite(points).all(axis=1)))
-        ring = points[:, 4]
-        is_ring = np.array_equal(ring.astype(np.uint8), ring)
-    if bad:
+    all_finite, all_rings = look_at_sweep(points)
+    if not all_finite:
+        bad = int(np.sum(~np.isfinite(points).all(axis=1)))
         raise UserError(
             f"LiDAR file {path} holds NaN or infinity in {bad} of {len(points)} points; {_EXPECTED_SWEEP}, all finite."
         )
-    if not is_ring:
+    if not all_rings:
         raise UserError(
-            f"LiDAR file {path} has values like {_not_a_ring(ring):.4g} in its fifth column, which is no ring number; "
-            f"{_EXPECTED_SWEEP}. Does the file have other columns?"
+            f"LiDAR file {path} has values like {_not_a_ring(points[:, 4]):.4g} in its fifth column, which is no ring "
+            f"number; {_EXPECTED_SWEEP}. Does the file have other columns?"
         )
     return points
 

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,6 +16,7 @@ from fusionkd.errors import UserError
 from fusionkd.geometry import DETECTION_CLASSES, rotation_from_quaternion
 from fusionkd.metrics.attributes import ATTRIBUTES, attribute_index
 from fusionkd.metrics.detections import Detections
+from fusionkd.metrics.results_json import read_results
 from fusionkd.metrics.settings import DETECTION_CVPR_2019
 
 MODALITIES: tuple[str, ...] = ("use_camera", "use_lidar", "use_radar", "use_map", "use_external")
@@ -23,6 +24,7 @@ MODALITIES: tuple[str, ...] = ("use_camera", "use_lidar", "use_radar", "use_map"
 
 _LABEL = {name: label for label, name in enumerate(DETECTION_CLASSES)}
 _LARGEST_INTEGER = 2**53  # beyond it a float is another number
+_BOXES_AT_ONCE = 10_000  # as dictionaries, they take some 25 MB
 _LENGTHS = {"translation": 3, "size": 3, "rotation": 4, "velocity": 2}
 
 
@@ -139,46 +141,76 @@ def read_submission(path: str | Path, *, samples: Sequence[str] | None = None) -
         UserError: If the file is missing or malformed; the message names the file, the sample and the key.
     """
     path = Path(path)
-    content = _load(path)
-    results = content["results"]
-    if samples is not None:
-        _check_samples(path, results, samples)
-    for token, boxes in results.items():
-        if not isinstance(boxes, list):
-            raise UserError(f"{path}: the results of sample {token} must be a list of boxes, found {_short(boxes)}.")
-    counts = [len(boxes) for boxes in results.values()]
-    limit = DETECTION_CVPR_2019.max_boxes_per_sample
-    if counts and max(counts) > limit:
-        token = list(results)[int(np.argmax(counts))]
-        raise UserError(f"{path}: sample {token} has {max(counts)} boxes; nuScenes allows at most {limit}.")
-    boxes = [box for of_sample in results.values() for box in of_sample]
+    gathered = _Gathered(path)
     try:
-        columns = _columns(boxes)
-    except (KeyError, TypeError, ValueError):
-        columns = None
-    if columns is None or not _fits(results, columns):
-        raise UserError(f"{path}: {_first_mistake(results)}")
-    start = np.cumsum([0, *counts])
-    return Submission(meta=content["meta"], detections=Detections(tokens=tuple(results), start=start, **columns))
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
+        content = read_results(path, gathered.take)
+    except UserError:  # of a box
+        raise
     except FileNotFoundError:
         raise UserError(f"There is no results file {path}.") from None
     except (OSError, ValueError) as error:
         raise UserError(f"Results file {path} can't be read as JSON: {error}. Was it cut off?") from None
-    for key in ("meta", "results"):
-        if not isinstance(content, dict) or not isinstance(content.get(key), dict):
+    for key, kind in (("meta", dict), ("results", type(None))):
+        if not isinstance(content, dict) or key not in content or not isinstance(content[key], kind):
             raise UserError(
                 f'Results file {path} must hold an object with "meta" and "results", both objects: {key!r} is not '
                 f"there or something else. https://www.nuscenes.org/object-detection describes the format."
             )
-    return dict(content)
+    if samples is not None:
+        _check_samples(path, gathered.counts, samples)
+    return Submission(meta=content["meta"], detections=gathered.detections())
 
 
-def _check_samples(path: Path, results: dict[str, Any], samples: Sequence[str]) -> None:
+class _Gathered:
+    """The boxes of samples that come one after the other, turned into columns some thousands at a time.
+
+    Args:
+        path: The results file, for messages.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.counts: dict[str, int] = {}
+        self._waiting: dict[str, list[Any]] = {}
+        self._boxes = 0
+        self._parts: list[dict[str, NDArray[Any]]] = []
+
+    def take(self, token: str, boxes: Any) -> None:
+        """The boxes of one more sample."""
+        limit = DETECTION_CVPR_2019.max_boxes_per_sample
+        if not isinstance(boxes, list):
+            raise UserError(
+                f"{self._path}: the results of sample {token} must be a list of boxes, found {_short(boxes)}."
+            )
+        if len(boxes) > limit:
+            raise UserError(f"{self._path}: sample {token} has {len(boxes)} boxes; nuScenes allows at most {limit}.")
+        if token in self.counts:
+            raise UserError(f"{self._path} names sample {token} twice.")
+        self.counts[token] = len(boxes)
+        self._waiting[token] = boxes
+        self._boxes += len(boxes)
+        if self._boxes >= _BOXES_AT_ONCE:
+            self._settle()
+
+    def detections(self) -> Detections:
+        """All of them."""
+        self._settle()
+        columns = {name: np.concatenate([part.pop(name) for part in self._parts]) for name in list(self._parts[0])}
+        return Detections(tokens=tuple(self.counts), start=np.cumsum([0, *self.counts.values()]), **columns)
+
+    def _settle(self) -> None:
+        boxes = [box for of_sample in self._waiting.values() for box in of_sample]
+        try:
+            columns = _columns(boxes)
+        except (KeyError, TypeError, ValueError):
+            columns = None
+        if columns is None or not _fits(self._waiting, columns):
+            raise UserError(f"{self._path}: {_first_mistake(self._waiting)}")
+        self._parts.append(columns)
+        self._waiting, self._boxes = {}, 0
+
+
+def _check_samples(path: Path, results: Mapping[str, Any], samples: Sequence[str]) -> None:
     absent = [token for token in samples if token not in results]
     if absent:
         raise UserError(

@@ -6,7 +6,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from fusionkd.preprocess.checks import checked_boxes, checked_points
+from fusionkd.preprocess.cells import BLOCK
+from fusionkd.preprocess.checks import checked_boxes, checked_count, checked_points
+from fusionkd.preprocess.threads import in_threads
 
 _TILES = 64
 _MARGIN_M = 1e-6
@@ -32,27 +34,44 @@ def _tile_lists(span: Any, tiles: int) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _search(points: Any, boxes: Any, bounds: Any, start: Any, member: Any, tiles: int) -> Any:
-    """First box of each point, and points per box; a point is compared with its tile's boxes only."""
-    first = np.full(len(points), -1, np.int64)
+def _near_boxes(points: Any, first: int, last: int, bounds: Any, start: Any, tiles: int, near: Any, tile: Any) -> int:
+    """Those of some points whose tile holds a box, and their tiles; returns how many."""
+    x_low, x_high, y_low, y_high, per_x, per_y = bounds
+    found = 0
+    for i in range(first, last):
+        x, y = np.float64(points[i, 0]), np.float64(points[i, 1])
+        # Without `and`, and written in any case: most points are near no box, but which ones can't be guessed.
+        inside = (x >= x_low) & (x <= x_high) & (y >= y_low) & (y <= y_high)
+        x, y = (x if inside else x_low), (y if inside else y_low)
+        here = min(int((y - y_low) * per_y), tiles - 1) * tiles + min(int((x - x_low) * per_x), tiles - 1)
+        near[found], tile[found] = i, here
+        found += inside & (start[here] < start[here + 1])
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _search(
+    points: Any, begin: int, end: int, boxes: Any, bounds: Any, start: Any, member: Any, tiles: int, first: Any
+) -> Any:
+    """First box of each point from ``begin`` to ``end``, into ``first``; returns how many of them each box holds."""
     counts = np.zeros(len(boxes), np.int64)
-    for i in range(len(points)):
-        x, y, z = np.float64(points[i, 0]), np.float64(points[i, 1]), np.float64(points[i, 2])
-        if not (bounds[0] <= x <= bounds[1] and bounds[2] <= y <= bounds[3]):
-            continue
-        column = min(int((x - bounds[0]) * bounds[4]), tiles - 1)
-        row = min(int((y - bounds[2]) * bounds[5]), tiles - 1)
-        tile = row * tiles + column
-        for k in range(start[tile], start[tile + 1]):
-            b = member[k]
-            dx, dy, dz = x - boxes[b, 0], y - boxes[b, 1], z - boxes[b, 2]
-            along = dx * boxes[b, 6] + dy * boxes[b, 7]
-            across = dy * boxes[b, 6] - dx * boxes[b, 7]
-            if abs(along) <= boxes[b, 3] and abs(across) <= boxes[b, 4] and abs(dz) <= boxes[b, 5]:
-                counts[b] += 1
-                if first[i] < 0:
-                    first[i] = b
-    return first, counts
+    near, tile = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64)
+    first[begin:end] = -1
+    for block in range(begin, end, BLOCK):
+        found = _near_boxes(points, block, min(block + BLOCK, end), bounds, start, tiles, near, tile)
+        for j in range(found):
+            i = near[j]
+            x, y, z = np.float64(points[i, 0]), np.float64(points[i, 1]), np.float64(points[i, 2])
+            for k in range(start[tile[j]], start[tile[j] + 1]):
+                b = member[k]
+                dx, dy, dz = x - boxes[b, 0], y - boxes[b, 1], z - boxes[b, 2]
+                along = dx * boxes[b, 6] + dy * boxes[b, 7]
+                across = dy * boxes[b, 6] - dx * boxes[b, 7]
+                if abs(along) <= boxes[b, 3] and abs(across) <= boxes[b, 4] and abs(dz) <= boxes[b, 5]:
+                    counts[b] += 1
+                    if first[i] < 0:
+                        first[i] = b
+    return counts
 
 
 def _tiled(boxes: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -68,7 +87,8 @@ def _tiled(boxes: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.
     return np.array([x_low, x_high, y_low, y_high, per_x, per_y]), np.clip(span, 0, _TILES - 1).astype(np.int64)
 
 
-def _searched(points: NDArray[Any], boxes: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _searched(points: NDArray[Any], boxes: NDArray[Any], threads: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    threads = checked_count(threads, name="threads")
     points = checked_points(points, name="points", columns=3, exact=False, keep_float64=True)
     boxes = checked_boxes(boxes, name="boxes", columns=9, finite=7)
     if np.any(boxes[:, 3:6] < 0):
@@ -80,11 +100,16 @@ def _searched(points: NDArray[Any], boxes: NDArray[Any]) -> tuple[NDArray[np.int
     start, member = _tile_lists(span, _TILES)
     turn = np.stack([np.cos(boxes[:, 6]), np.sin(boxes[:, 6])], axis=1)
     halved = np.concatenate([boxes[:, :3], boxes[:, 3:6] / 2, turn], axis=1)  # (N, 8)
-    first, counts = _search(points, halved, bounds, start, member, _TILES)
-    return first, counts
+    first, counts = np.empty(len(points), np.int64), []
+
+    def search(begin: int, end: int) -> None:
+        counts.append(_search(points, begin, end, halved, bounds, start, member, _TILES, first))
+
+    in_threads(search, len(points), threads=threads)
+    return first, np.sum(counts, axis=0)
 
 
-def points_in_boxes(points: NDArray[Any], boxes: NDArray[Any]) -> NDArray[np.int64]:
+def points_in_boxes(points: NDArray[Any], boxes: NDArray[Any], *, threads: int = 1) -> NDArray[np.int64]:
     """The box that each point lies in.
 
     Borders count as inside, as in nuScenes' devkit (``points_in_box``).
@@ -92,6 +117,7 @@ def points_in_boxes(points: NDArray[Any], boxes: NDArray[Any]) -> NDArray[np.int
     Args:
         points: (P, >=3) float32 or float64: x, y, z in metres; NaN or infinity lies in no box.
         boxes: (N, 9) rows (x, y, z, l, w, h, yaw, vx, vy) in the same frame; the velocity is not read.
+        threads: Threads that share the points; the result is the same.
 
     Returns:
         (P,) int64 index of the first box that holds the point, -1 where none does.
@@ -99,12 +125,12 @@ def points_in_boxes(points: NDArray[Any], boxes: NDArray[Any]) -> NDArray[np.int
     Raises:
         ValueError: If a shape is another, or a box isn't finite or has a negative size.
     """
-    return _searched(points, boxes)[0]
+    return _searched(points, boxes, threads)[0]
 
 
-def count_points_in_boxes(points: NDArray[Any], boxes: NDArray[Any]) -> NDArray[np.int64]:
+def count_points_in_boxes(points: NDArray[Any], boxes: NDArray[Any], *, threads: int = 1) -> NDArray[np.int64]:
     """Points in each box, (N,) int64; a point in several boxes counts in each.
 
     Args and errors are those of ``points_in_boxes``.
     """
-    return _searched(points, boxes)[1]
+    return _searched(points, boxes, threads)[1]

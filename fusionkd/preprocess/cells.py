@@ -1,11 +1,11 @@
-"""Which cell of a BEV grid each point falls in: one rule for crop, pillars and raster.
+"""Which cell of a BEV grid each point falls in: one rule for crop, pillars, voxels and raster.
 
 The rule is that of the hard voxelisation which public PointPillars weights were trained with:
 per axis ``floor((p - low) / size)`` in float32. Nearly everything on a border follows from the
 rounding of these two float32 operations, so they are never re-ordered or moved to float64.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -13,21 +13,88 @@ from numpy.typing import NDArray
 
 from fusionkd.geometry.grid import BevGrid
 from fusionkd.preprocess.checks import checked_points
+from fusionkd.preprocess.threads import in_threads
+
+BLOCK = 1024
+"""Points that are worked on at once: their coordinates, cells and places fit into the nearest cache."""
+
+_MOST_CELLS = 2**31 - 1
+
+
+class Lattice(NamedTuple):
+    """A grid as the kernels take it, axes in the order x, y, z.
+
+    Attributes:
+        low: Lower borders, (3,) float32.
+        size: Sides of a cell, (3,) float32.
+        shape: Cells along each axis, (3,) int32.
+    """
+
+    low: NDArray[np.float32]
+    size: NDArray[np.float32]
+    shape: NDArray[np.int32]
+
+    @property
+    def cells(self) -> int:
+        """Number of cells."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+def lattice(grid: BevGrid, layers: int = 1) -> Lattice:
+    """The cells of a grid, cut into ``layers`` of equal height.
+
+    Raises:
+        ValueError: If there are more cells than an int32 counts.
+    """
+    low = np.array([grid.x_min_m, grid.y_min_m, grid.z_min_m], np.float32)
+    size = np.array([grid.cell_m, grid.cell_m, (grid.z_max_m - grid.z_min_m) / layers], np.float32)
+    if grid.rows * grid.columns * layers > _MOST_CELLS:
+        raise ValueError(
+            f"A grid may have at most {_MOST_CELLS} cells, found {grid.rows} rows x {grid.columns} columns x {layers} "
+            f"layers. Take larger cells or a shorter range."
+        )
+    return Lattice(low, size, np.array([grid.columns, grid.rows, layers], np.int32))
 
 
 @njit(cache=True, nogil=True)
-def _cells(points: Any, low: Any, size: Any, rows: int, columns: int) -> Any:
-    out = np.empty(len(points), np.int32)
-    for i in range(len(points)):
-        column = np.floor((points[i, 0] - low[0]) / size[0])
-        row = np.floor((points[i, 1] - low[1]) / size[1])
-        layer = np.floor((points[i, 2] - low[2]) / size[2])
+def cells_of_block(points: Any, start: int, stop: int, where: Lattice, xyz: Any, cells: Any) -> None:
+    """Flat cell ``(layer * rows + row) * columns + column`` of some points into ``cells[:stop - start]``; -1 off.
+
+    Args:
+        points: (P, >=3) float32.
+        start: First point.
+        stop: The point after the last, at most ``BLOCK`` further.
+        where: The cells.
+        xyz: (3, BLOCK) float32 to work in.
+        cells: (>= stop - start,) int32.
+    """
+    low_x, low_y, low_z = where.low
+    size_x, size_y, size_z = where.size
+    columns, rows, layers = where.shape[0], where.shape[1], where.shape[2]
+    end_x, end_y, end_z = np.float32(columns), np.float32(rows), np.float32(layers)
+    x, y, z = xyz[0], xyz[1], xyz[2]
+    # Apart from the next loop, which becomes vector instructions only over contiguous numbers.
+    for i in range(stop - start):
+        x[i], y[i], z[i] = points[start + i, 0], points[start + i, 1], points[start + i, 2]
+    for i in range(stop - start):
+        column = np.floor((x[i] - low_x) / size_x)
+        row = np.floor((y[i] - low_y) / size_y)
+        layer = np.floor((z[i] - low_z) / size_z)
         # NaN fails every comparison, so the test is written for what is kept.
-        if 0 <= column < columns and 0 <= row < rows and layer == 0:
-            out[i] = np.int32(row) * np.int32(columns) + np.int32(column)
-        else:
-            out[i] = -1
-    return out
+        kept = (column >= 0) & (column < end_x) & (row >= 0) & (row < end_y) & (layer >= 0) & (layer < end_z)
+        column = column if kept else np.float32(0)
+        row = row if kept else np.float32(0)
+        layer = layer if kept else np.float32(0)
+        cell = (np.int32(layer) * rows + np.int32(row)) * columns + np.int32(column)
+        cells[i] = cell if kept else -1
+
+
+@njit(cache=True, nogil=True)
+def _cells(points: Any, start: int, stop: int, where: Lattice, out: Any) -> None:
+    xyz = np.empty((3, BLOCK), np.float32)
+    for first in range(start, stop, BLOCK):
+        last = min(first + BLOCK, stop)
+        cells_of_block(points, first, last, where, xyz, out[first:last])
 
 
 @njit(cache=True, nogil=True)
@@ -46,18 +113,21 @@ def take_kept(points: Any, cells: Any) -> Any:
     return out
 
 
-def cell_of_points(points: NDArray[np.float32], grid: BevGrid) -> NDArray[np.int32]:
-    """Flat cell ``row * grid.columns + column`` of each point, (P,) int32; -1 off the grid.
+def cell_of_points(
+    points: NDArray[np.float32], grid: BevGrid, *, layers: int = 1, threads: int = 1
+) -> NDArray[np.int32]:
+    """Flat cell ``(layer * rows + row) * columns + column`` of each point, (P,) int32; -1 off the grid.
 
     Args:
         points: (P, >=3) float32 C-contiguous: x, y, z in the grid's frame, metres. A point with NaN or
             infinity among them is off the grid.
         grid: The cells; heights outside [z_min_m, z_max_m) are off the grid.
+        layers: Layers of equal height.
+        threads: Threads that share the work.
     """
-    low = np.array([grid.x_min_m, grid.y_min_m, grid.z_min_m], np.float32)
-    size = np.array([grid.cell_m, grid.cell_m, grid.z_max_m - grid.z_min_m], np.float32)
-    cells: NDArray[np.int32] = _cells(points, low, size, grid.rows, grid.columns)
-    return cells
+    where, out = lattice(grid, layers), np.empty(len(points), np.int32)
+    in_threads(lambda start, stop: _cells(points, start, stop, where, out), len(points), threads=threads)
+    return out
 
 
 def crop_to_grid(points: NDArray[np.float32], grid: BevGrid) -> NDArray[np.float32]:

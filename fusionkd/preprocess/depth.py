@@ -7,12 +7,15 @@ from numba import njit
 from numpy.typing import NDArray
 
 from fusionkd.preprocess.checks import checked_count, checked_points, checked_transforms
+from fusionkd.preprocess.threads import in_threads
 
 
 @njit(cache=True, nogil=True)
-def _draw_depth(points: Any, image_from_ego: Any, stride: int, min_depth_m: Any, depth: Any) -> None:
-    cameras, height, width = depth.shape
-    for n in range(cameras):
+def _draw_depth(
+    points: Any, image_from_ego: Any, first: int, last: int, stride: int, min_depth_m: Any, depth: Any
+) -> None:
+    _, height, width = depth.shape
+    for n in range(first, last):
         t = image_from_ego[n]
         for i in range(len(points)):
             x, y, z = np.float64(points[i, 0]), np.float64(points[i, 1]), np.float64(points[i, 2])
@@ -35,6 +38,7 @@ def lidar_depth_maps(
     size_px: tuple[int, int],
     stride: int,
     min_depth_m: float = 1.0,
+    threads: int = 1,
 ) -> NDArray[np.float32]:
     """Depth of the nearest LiDAR point in each ``stride`` x ``stride`` block of each image.
 
@@ -44,6 +48,7 @@ def lidar_depth_maps(
         size_px: (height, width) of the images.
         stride: Side of a block, pixels; must divide both sides.
         min_depth_m: Nearer points, as on the car itself, are left out; must be positive.
+        threads: Threads that share the cameras; the result is the same.
 
     Returns:
         (N, height / stride, width / stride) float32, metres along the optical axis; 0 where no point fell.
@@ -60,5 +65,9 @@ def lidar_depth_maps(
     if not min_depth_m > 0:
         raise ValueError(f"min_depth_m must be positive, found {min_depth_m}.")
     depth = np.zeros((len(transforms), height // stride, width // stride), np.float32)
-    _draw_depth(points, transforms, stride, float(min_depth_m), depth)
+
+    def draw(first: int, last: int) -> None:
+        _draw_depth(points, transforms, first, last, stride, float(min_depth_m), depth)
+
+    in_threads(draw, len(transforms), threads=threads)
     return depth

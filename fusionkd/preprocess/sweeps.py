@@ -1,32 +1,112 @@
 """Several LiDAR sweeps as one cloud in the ego frame of the keyframe."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from fusionkd.preprocess.checks import checked_points, checked_transforms
+from fusionkd.preprocess.checks import checked_count, checked_points, checked_transforms
+from fusionkd.preprocess.lanes import move_point
+from fusionkd.preprocess.threads import in_threads
+
+RINGS = 256
+"""Ring numbers that a LiDAR file may hold lie below this."""
+
+_INFINITE = np.float32(np.inf)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _is_kept(sweep: Any, i: int, min_distance_m: Any) -> Any:
+    x, y, z, intensity = abs(sweep[i, 0]), abs(sweep[i, 1]), abs(sweep[i, 2]), abs(sweep[i, 3])
+    # Without `and`: a branch would be guessed, and guessed wrong. NaN is not below infinity either.
+    far = (x >= min_distance_m) | (y >= min_distance_m)
+    return far & (x < _INFINITE) & (y < _INFINITE) & (z < _INFINITE) & (intensity < _INFINITE)
 
 
 @njit(cache=True, nogil=True)
-def _append_sweep(sweep: Any, key_from_sweep: Any, age_s: Any, min_distance_m: Any, out: Any, at: int) -> int:
-    t = key_from_sweep
+def move_sweep(sweep: Any, axes: Any, age_s: Any, min_distance_m: Any, out: Any, at: int) -> int:
+    """Writes the moved points that are kept into ``out``, row after row from ``at``; returns the row after the last.
+
+    Row ``at`` plus the number of points must not be more than ``len(out)``: what isn't kept is overwritten.
+    """
     for i in range(len(sweep)):
-        x, y, z, intensity = sweep[i, 0], sweep[i, 1], sweep[i, 2], sweep[i, 3]
-        if abs(x) < min_distance_m and abs(y) < min_distance_m:
-            continue
-        if not (np.isfinite(x) and np.isfinite(y) and np.isfinite(z) and np.isfinite(intensity)):
-            continue
-        # The products are float64, as in the devkit: a pose in global metres has no room in float32.
-        out[at, 0] = t[0, 0] * x + t[0, 1] * y + t[0, 2] * z + t[0, 3]
-        out[at, 1] = t[1, 0] * x + t[1, 1] * y + t[1, 2] * z + t[1, 3]
-        out[at, 2] = t[2, 0] * x + t[2, 1] * y + t[2, 2] * z + t[2, 3]
-        out[at, 3] = intensity
-        out[at, 4] = age_s
-        at += 1
+        # Products and sums are float64, as in the devkit: a pose in global metres has no room in float32.
+        move_point(out, at, axes, np.float64(sweep[i, 0]), np.float64(sweep[i, 1]), np.float64(sweep[i, 2]))
+        out[at, 3], out[at, 4] = sweep[i, 3], age_s
+        at += _is_kept(sweep, i, min_distance_m)
     return at
+
+
+@njit(cache=True, nogil=True)
+def _count_kept(sweep: Any, min_distance_m: Any) -> int:
+    kept = 0
+    for i in range(len(sweep)):
+        kept += _is_kept(sweep, i, min_distance_m)
+    return kept
+
+
+@njit(cache=True, nogil=True)
+def look_at_sweep(values: Any) -> Any:
+    """Whether all numbers of a (P, 5) sweep are finite, and whether all of its fifth column are ring numbers."""
+    bits = values.reshape(-1).view(np.int32)
+    infinite, stray = False, False
+    for i in range(len(bits)):
+        infinite |= (bits[i] & 0x7F800000) == 0x7F800000
+    for i in range(len(values)):
+        ring = values[i, 4]
+        stray |= not ((ring >= 0) & (ring < RINGS) & (ring == np.floor(ring)))
+    return not infinite, not stray
+
+
+@dataclass(frozen=True)
+class Sweeps:
+    """Sweeps that were checked, as the kernels take them.
+
+    Attributes:
+        clouds: Per sweep (n, >=4) float32 points in its own sensor frame.
+        axes: Per sweep where its sensor's axes and origin come to lie, (S, 4, 4) float64: rows x, y, z, origin;
+            the fourth column is zero.
+        age_s: (S,) float32.
+        min_distance_m: Points nearer than this along x and y are dropped.
+    """
+
+    clouds: list[NDArray[np.float32]]
+    axes: NDArray[np.float64]
+    age_s: NDArray[np.float32]
+    min_distance_m: np.float32
+
+    def __len__(self) -> int:
+        return len(self.clouds)
+
+    def move(self, sweep: int, out: NDArray[np.float32], at: int) -> int:
+        """``move_sweep`` of one of them."""
+        moved: int = move_sweep(self.clouds[sweep], self.axes[sweep], self.age_s[sweep], self.min_distance_m, out, at)
+        return moved
+
+
+def checked_sweeps(
+    sweeps: Sequence[NDArray[Any]], *, key_from_sweep: NDArray[Any], age_s: ArrayLike, min_distance_m: float
+) -> Sweeps:
+    """The arguments of ``fuse_sweeps``, checked.
+
+    Raises:
+        ValueError: If a sweep, transform or age doesn't fit; the message says which and how.
+    """
+    clouds = [checked_points(s, name=f"sweeps[{k}]", columns=4, exact=False) for k, s in enumerate(sweeps)]
+    transforms = checked_transforms(key_from_sweep, name="key_from_sweep", count=len(clouds))
+    ages = np.asarray(age_s, dtype=np.float64)
+    if ages.shape != (len(clouds),):
+        raise ValueError(f"age_s must hold one age for each of {len(clouds)} sweeps, found shape {ages.shape}.")
+    if not np.all(np.isfinite(ages)) or np.any(ages < 0):
+        raise ValueError(f"age_s must be finite and 0 or more (older sweeps are positive), found {ages.tolist()}.")
+    if not min_distance_m >= 0:
+        raise ValueError(f"min_distance_m must be 0 or more, found {min_distance_m}.")
+    axes = np.zeros((len(clouds), 4, 4))
+    axes[:, :, :3] = transforms[:, :3].transpose(0, 2, 1)  # (S, 4, 3)
+    return Sweeps(clouds, axes, ages.astype(np.float32), np.float32(min_distance_m))
 
 
 def fuse_sweeps(
@@ -35,6 +115,7 @@ def fuse_sweeps(
     key_from_sweep: NDArray[Any],
     age_s: ArrayLike,
     min_distance_m: float = 1.0,
+    threads: int = 1,
 ) -> NDArray[np.float32]:
     """Sweeps moved to one frame and joined, each point with the age of its sweep.
 
@@ -49,6 +130,7 @@ def fuse_sweeps(
         age_s: (S,) age of each sweep, seconds; 0 for the keyframe's own, positive for older ones.
         min_distance_m: Points with |x| and |y| below this, in their own sensor frame, are returns from
             the car itself and are dropped; 0 keeps all.
+        threads: Threads that share the sweeps; the result is the same.
 
     Returns:
         (P, 5) float32: x, y, z in the key frame, intensity, age; sweep after sweep, in order.
@@ -56,17 +138,33 @@ def fuse_sweeps(
     Raises:
         ValueError: If a sweep, transform or age doesn't fit; the message says which and how.
     """
-    clouds = [checked_points(s, name=f"sweeps[{k}]", columns=4, exact=False) for k, s in enumerate(sweeps)]
-    transforms = checked_transforms(key_from_sweep, name="key_from_sweep", count=len(clouds))
-    ages = np.asarray(age_s, dtype=np.float64)
-    if ages.shape != (len(clouds),):
-        raise ValueError(f"age_s must hold one age for each of {len(clouds)} sweeps, found shape {ages.shape}.")
-    if not np.all(np.isfinite(ages)) or np.any(ages < 0):
-        raise ValueError(f"age_s must be finite and 0 or more (older sweeps are positive), found {ages.tolist()}.")
-    if not min_distance_m >= 0:
-        raise ValueError(f"min_distance_m must be 0 or more, found {min_distance_m}.")
-    out = np.empty((sum(map(len, clouds)), 5), np.float32)
-    at = 0
-    for cloud, transform, age in zip(clouds, transforms, ages):
-        at = _append_sweep(cloud, transform, np.float32(age), np.float32(min_distance_m), out, at)
-    return out[:at]
+    given = checked_sweeps(sweeps, key_from_sweep=key_from_sweep, age_s=age_s, min_distance_m=min_distance_m)
+    if checked_count(threads, name="threads") == 1:
+        out = np.empty((sum(map(len, given.clouds)), 5), np.float32)
+        at = 0
+        for k in range(len(given)):
+            at = given.move(k, out, at)
+        return out[:at]
+    return _in_parallel(given, threads)
+
+
+def _in_parallel(given: Sweeps, threads: int) -> NDArray[np.float32]:
+    kept = np.zeros(len(given), np.int64)
+
+    def count(start: int, stop: int) -> None:
+        for k in range(start, stop):
+            kept[k] = _count_kept(given.clouds[k], given.min_distance_m)
+
+    in_threads(count, len(given), threads=threads)
+    end = np.cumsum(kept)
+    out = np.empty((int(kept.sum()), 5), np.float32)
+
+    def move(start: int, stop: int) -> None:
+        for k in range(start, stop):
+            # Into memory of its own first, because a point that isn't kept is written, too, before it is overwritten.
+            part = np.empty((len(given.clouds[k]), 5), np.float32)
+            given.move(k, part, 0)
+            out[end[k] - kept[k] : end[k]] = part[: kept[k]]
+
+    in_threads(move, len(given), threads=threads)
+    return out

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,11 +13,13 @@ from fusionkd.preprocess.boxes import points_in_boxes
 from fusionkd.preprocess.cells import crop_to_grid
 from fusionkd.preprocess.compiled import forget_stale_kernels
 from fusionkd.preprocess.depth import lidar_depth_maps
+from fusionkd.preprocess.direct import pillars_of_sweeps, raster_of_sweeps
 from fusionkd.preprocess.frustum import frustum_cells
 from fusionkd.preprocess.images import normalise_images
 from fusionkd.preprocess.pillars import dynamic_pillars, hard_pillars
 from fusionkd.preprocess.raster import bev_raster
-from fusionkd.preprocess.sweeps import fuse_sweeps
+from fusionkd.preprocess.sweeps import fuse_sweeps, look_at_sweep
+from fusionkd.preprocess.voxels import mean_voxels
 
 
 def compile_kernels(progress: Callable[[str], None] | None = None) -> float:
@@ -37,13 +40,20 @@ def compile_kernels(progress: Callable[[str], None] | None = None) -> float:
     received = np.frombuffer(points.tobytes(), np.float32).reshape(points.shape)
     boxes = np.array([[1, 1, 0, 2, 2, 2, 0, 0, 0]], np.float32)
     eye = np.eye(4)[None]
+    motion: dict[str, Any] = {"key_from_sweep": eye, "age_s": [0.0]}
+    two: dict[str, Any] = {"key_from_sweep": np.repeat(eye, 2, axis=0), "age_s": [0.0, 0.0]}
     calls: dict[str, Callable[[], object]] = {
-        "fuse_sweeps": lambda: fuse_sweeps([points], key_from_sweep=eye, age_s=[0.0]),
         "fuse_sweeps, read-only": lambda: fuse_sweeps([received], key_from_sweep=eye, age_s=[0.0]),
+        "look_at_sweep": lambda: look_at_sweep(points),
+        "fuse_sweeps": lambda: fuse_sweeps([points], **motion),
+        "fuse_sweeps in threads": lambda: fuse_sweeps([points, points], **two, threads=2),
         "crop_to_grid": lambda: crop_to_grid(points, grid),
         "hard_pillars": lambda: hard_pillars(points, grid, max_points=2, max_pillars=4),
         "dynamic_pillars": lambda: dynamic_pillars(points, grid),
+        "mean_voxels": lambda: mean_voxels(points, grid, max_points=2, max_voxels=4),
         "bev_raster": lambda: bev_raster(points, grid, z_slices=2),
+        "pillars_of_sweeps": lambda: pillars_of_sweeps([points], grid, max_points=2, max_pillars=4, **motion),
+        "raster_of_sweeps": lambda: raster_of_sweeps([points], grid, z_slices=2, **motion),
         "points_in_boxes": lambda: points_in_boxes(points, boxes),
         "lidar_depth_maps": lambda: lidar_depth_maps(points, image_from_ego=eye, size_px=(8, 8), stride=4),
         "frustum_cells": lambda: frustum_cells(eye, (1.0,), grid=grid, size_px=(8, 8), size=(1, 1)),

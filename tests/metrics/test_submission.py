@@ -238,3 +238,12 @@ def test_file_with_too_many_boxes_is_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps({"meta": {}, "results": world.detections}))
     with pytest.raises(UserError, match="sample sample-0 has 501 boxes; nuScenes allows at most 500"):
         read_submission(path)
+
+
+def test_a_sample_named_twice_is_refused_in_plain_words(tmp_path: Path, well_formed: dict[str, Any]) -> None:
+    path = tmp_path / "results.json"
+    text = json.dumps(well_formed)
+    path.write_text(text.replace('"sample-1":', '"sample-0":'))
+    with pytest.raises(UserError) as raised:
+        read_submission(path)
+    assert str(raised.value) == f"{path} names sample sample-0 twice."

@@ -27,7 +27,7 @@ assert compile_kernels(told.append) > 0
 before = compiled()
 # Helpers that only kernels call need no signature of their own.
 missing = {name for name, count in before.items() if count == 0}
-assert missing <= {"_clip", "_shared_area"}, missing
+assert missing <= {"_clip", "_shared_area", "_is_kept"}, missing
 
 cloud = np.random.default_rng(0).uniform(-3, 3, (99, 5)).astype(np.float32)
 boxes = np.ones((2, 9), np.float32)
@@ -35,6 +35,11 @@ grid = BevGrid()
 cloud = preprocess.fuse_sweeps([cloud, cloud[:5]], key_from_sweep=np.tile(np.eye(4), (2, 1, 1)), age_s=np.zeros(2))
 preprocess.crop_to_grid(cloud, grid)
 preprocess.hard_pillars(cloud, grid, max_points=20, max_pillars=30000)
+preprocess.hard_pillars(cloud, grid, max_points=20, max_pillars=30000, threads=2)
+preprocess.hard_pillars(
+    cloud, grid, max_points=20, max_pillars=99, out=preprocess.PillarBuffer(max_points=20, max_pillars=99)
+)
+preprocess.mean_voxels(cloud, grid, layers=40, max_points=10, max_voxels=99)
 preprocess.dynamic_pillars(cloud, grid)
 preprocess.bev_raster(cloud, grid, z_slices=8)
 preprocess.points_in_boxes(cloud, boxes)
