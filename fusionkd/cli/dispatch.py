@@ -11,6 +11,10 @@ from fusionkd.errors import UserError
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("fusionkd.cli.training:train", "train a model: fit, validate, test or predict"),
     "simulate": ("fusionkd.simulation.command:main", "write a simulated world in nuScenes' format"),
+    "compare-worlds": (
+        "fusionkd.simulation.comparison_command:main",
+        "print a simulated world beside real frames",
+    ),
     "visualize": ("fusionkd.visualize.command:main", "draw points, predictions and annotations of a frame"),
     "train-teachers": ("fusionkd.cli.teachers:main", "train the shipped teachers again"),
 }
