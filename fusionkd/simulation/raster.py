@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from fusionkd.simulation.ground import hash_unit
 from fusionkd.simulation.rays import BLOCK, MISS, SHADE, hit_solid
-from fusionkd.simulation.shading import SHADOW
+from fusionkd.simulation.shading import LEAVES, RAIL, SHADOW
+from fusionkd.simulation.surfaces import mark_of
 
 FACES = 8
 """``nearest`` holds FACES * row + face: faces 0-5 of a block (+x, -x, +y, -y, +z, -z), 6 of a round solid."""
@@ -70,9 +72,27 @@ def find_nearest(
         if solids[i, 0] == BLOCK or solids[i, 0] == SHADE:
             fronts = _planes(solids, i, ox, oy, oz, turn, plane)
             if fronts > 0:
-                _fill_block(i, fronts, plane, rectangles[i], number, nearness, nearest, stamp, covered)
+                eye = (ox, oy, oz, finish[i])
+                _fill_block(
+                    solids, i, fronts, plane, eye, turn, rectangles[i], number, nearness, nearest, stamp, covered
+                )
         else:
-            _fill_round(solids, i, ox, oy, oz, turn, rectangles[i], number, nearness, nearest, stamp, covered)
+            eye = (ox, oy, oz, finish[i])
+            _fill_round(solids, i, eye, turn, rectangles[i], number, nearness, nearest, stamp, covered)
+
+
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _is_hole(solids: Any, i: Any, eye: Any, turn: Any, u: Any, v: Any, t: Any) -> Any:
+    """Whether one looks through leaves or between bars where a pixel's ray meets a solid at t."""
+    x = eye[0] + t * (turn[0, 0] * u + turn[0, 1] * v + turn[0, 2])
+    y = eye[1] + t * (turn[1, 0] * u + turn[1, 1] * v + turn[1, 2])
+    z = eye[2] + t * (turn[2, 0] * u + turn[2, 1] * v + turn[2, 2])
+    if eye[3] == RAIL:
+        return (7.0 * x + 4096.0) % 1.0 > 0.3 and z < solids[i, 4] - 0.06
+    mark = mark_of(solids, i)
+    if hash_unit(np.floor(x * 2.3), np.floor(y * 2.3) + 57.0 * np.floor(z * 2.3), mark) < 0.22:
+        return True
+    return hash_unit(np.floor(x * 7.0), np.floor(y * 7.0) + 57.0 * np.floor(z * 7.0), mark) < 0.28
 
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
@@ -116,8 +136,20 @@ def _planes(solids: Any, i: Any, ox: Any, oy: Any, oz: Any, turn: Any, plane: An
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def _fill_block(
-    i: Any, fronts: Any, plane: Any, rectangle: Any, number: Any, nearness: Any, nearest: Any, stamp: Any, covered: Any
+    solids: Any,
+    i: Any,
+    fronts: Any,
+    plane: Any,
+    eye: Any,
+    turn: Any,
+    rectangle: Any,
+    number: Any,
+    nearness: Any,
+    nearest: Any,
+    stamp: Any,
+    covered: Any,
 ) -> Any:
+    porous = eye[3] == LEAVES or eye[3] == RAIL
     for v in range(rectangle[2], rectangle[3] + 1):
         low, high = float(rectangle[0]), float(rectangle[1])
         for f in range(fronts):
@@ -145,7 +177,7 @@ def _fill_block(
             if number >= 0 and stamp[v, u] != number:
                 stamp[v, u] = number
                 covered[number] += 1
-            if best > nearness[v, u]:
+            if best > nearness[v, u] and not (porous and _is_hole(solids, i, eye, turn, u, v, 1.0 / best)):
                 nearness[v, u] = best
                 nearest[v, u] = FACES * i + face
 
@@ -154,9 +186,7 @@ def _fill_block(
 def _fill_round(
     solids: Any,
     i: Any,
-    ox: Any,
-    oy: Any,
-    oz: Any,
+    eye: Any,
     turn: Any,
     rectangle: Any,
     number: Any,
@@ -165,13 +195,14 @@ def _fill_round(
     stamp: Any,
     covered: Any,
 ) -> Any:
+    porous = eye[3] == LEAVES
     for v in range(rectangle[2], rectangle[3] + 1):
         for u in range(rectangle[0], rectangle[1] + 1):
             dx = turn[0, 0] * u + turn[0, 1] * v + turn[0, 2]
             dy = turn[1, 0] * u + turn[1, 1] * v + turn[1, 2]
             dz = turn[2, 0] * u + turn[2, 1] * v + turn[2, 2]
-            t, _, _, _ = hit_solid(solids, i, ox, oy, oz, dx, dy, dz)
-            if t >= MISS:
+            t, _, _, _ = hit_solid(solids, i, eye[0], eye[1], eye[2], dx, dy, dz)
+            if t >= MISS or (porous and _is_hole(solids, i, eye, turn, u, v, t)):
                 continue
             if number >= 0 and stamp[v, u] != number:
                 stamp[v, u] = number

@@ -11,7 +11,7 @@ from fusionkd.simulation.camera import View, ViewInput, render
 from fusionkd.simulation.lidar import SweepInput, column_of, sweep
 from fusionkd.simulation.rig import COLUMN_STEP_RAD, COLUMNS, FULL_HEIGHT_PX, FULL_WIDTH_PX, LIDAR, MOUNTINGS, SWEEP_US
 from fusionkd.simulation.scene import Scene, Solids, moved
-from fusionkd.simulation.shading import SHADOW, smooth_noise
+from fusionkd.simulation.shading import FREE_PATH_M, SHADOW, smooth_noise
 
 THINGS_WITHIN_M: Final = 90.0
 SCENERY_WITHIN_M: Final = 150.0
@@ -114,14 +114,25 @@ def take_sweep(scene: Scene, time_s: float, generator: np.random.Generator) -> N
             np.ascontiguousarray(velocity[keep]),
             np.ascontiguousarray(late[keep]),
             np.ascontiguousarray(solids.reflectance[keep]),
+            np.ascontiguousarray(solids.finish[keep]),
+            free_path_m(solids.finish[keep]),
             origin,
             rotation,
             COLUMN_S,
             scene.plan.as_array(),
+            scene.plan.relief,
             scene.weather.wetness,
         ),
         generator,
     )
+
+
+def free_path_m(finish: NDArray[np.int64]) -> NDArray[np.float64]:
+    """How far LiDAR beams get into solids of these finishes on average, (P,) metres; 0 where not at all."""
+    out = np.zeros(len(finish))
+    for name, path in FREE_PATH_M.items():
+        out[finish == name] = path
+    return out
 
 
 def take_image(scene: Scene, channel: str, time_s: float, *, width_px: int, film: Film, shift: tuple[int, int]) -> View:

@@ -119,10 +119,13 @@ def sweep_input(scene: Scene) -> SweepInput:
         velocity[keep],
         np.zeros(len(keep)),
         solids.reflectance[keep],
+        solids.finish[keep],
+        np.zeros(len(keep)),
         np.tile(pose[:3, 3], (COLUMNS, 1)),
         np.tile(pose[:3, :3], (COLUMNS, 1, 1)),
         COLUMN_S,
         scene.plan.as_array(),
+        0.0,
         0.0,
     )
 
@@ -130,7 +133,7 @@ def sweep_input(scene: Scene) -> SweepInput:
 def test_the_lidar_misses_no_solid(scene: Scene) -> None:
     given = sweep_input(scene)
     directions = np.einsum("aij,akj->aki", given.rotation, beam_directions())
-    found, _ = nearest_solids(given, directions)
+    found, _ = nearest_solids(given, directions, np.zeros((COLUMNS, BEAMS), np.float32))
     generator = np.random.default_rng(0)
     hits = 0
     for a, k in zip(generator.integers(0, COLUMNS, 250), generator.integers(8, BEAMS, 250)):
@@ -158,6 +161,8 @@ def test_points_lie_on_the_wall_and_on_the_ground(scene: Scene) -> None:
         velocity_mps=np.zeros((1, 2)),
         seen_s=np.zeros(1),
         reflectance=shape.reflectance,
+        finish=shape.finish,
+        free_path_m=np.zeros(1),
         origin_m=np.tile([0.0, 0.0, 1.84], (COLUMNS, 1)),
         rotation=np.tile(np.eye(3), (COLUMNS, 1, 1)),
     )
@@ -304,7 +309,7 @@ def one_camera(shapes: list[tuple[Shape, float, float]]) -> View:
             np.array([[160.0, 0, 160], [0, 160, 90], [0, 0, 1]]),
             (180, 320),
             np.concatenate([[1, 6.5, 0, 1], np.tile([0.0, 1e4], 751)]),
-            (0.0, 0.0, 1.0, 0.5, 0.5, 0.0, *[0.5] * 6, 0.0, 0.0, 0.0, 0.0, 1.0),
+            (0.0, 0.0, 1.0, 0.5, 0.5, 0.0, *[0.5] * 6, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0),
             np.zeros((256, 256), np.float32),
             np.zeros((256, 256), np.float32),
         ),
