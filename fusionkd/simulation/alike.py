@@ -50,18 +50,20 @@ def box_body(generator: np.random.Generator, kind: str, size: tuple[float, float
         reflectance=shine,
     )
 
-    def over(x: tuple[float, float], z: tuple[float, float], colour: Colour, *, beside: bool = True) -> None:
-        """A colour on both sides, or on the ends at x, a few millimetres before the body."""
-        y = half_y - 0.015 if beside else half_y - 0.15
+    def over(
+        x: tuple[float, float], z: tuple[float, float], colour: Colour, *, beside: bool = True, layer: int = 0
+    ) -> None:
+        """A colour on both sides, or on the ends at x, a few millimetres before the body or the layer below."""
+        y = half_y - 0.014 + 0.005 * layer if beside else half_y - 0.15
         parts.block(x, (-y, y), (z[0] * height, z[1] * height), colour=colour, finish=PLAIN, reflectance=shine)
 
     if kind == "bus":
         over((-front + 0.5, front - 0.5), (0.42, 0.76), WINDOW)
         over((-front, front), (0.44, 0.78), WINDOW, beside=False)
-        over((-front + 0.3, front - 0.3), (0.24, 0.30), (0.92, 0.92, 0.9))
+        over((-front + 0.3, front - 0.3), (0.24, 0.30), (0.92, 0.92, 0.9), layer=1)
     elif kind == "truck":
         over((front - 0.24 * length, front - 0.02), (0.13, 0.97), accent)
-        over((front - 0.17 * length, front - 0.3), (0.5, 0.76), WINDOW)
+        over((front - 0.17 * length, front - 0.3), (0.5, 0.76), WINDOW, layer=1)
         over((front - 0.3, front), (0.12, 0.97), accent, beside=False)
         over((front - 0.3, front + 0.004), (0.48, 0.76), WINDOW, beside=False)
         over((-0.32 * length, 0.12 * length), (0.5, 0.74), accent)

@@ -46,7 +46,7 @@ def _solid_incidence(solids: Any, i: Any, velocity: Any, late: Any, origin: Any,
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def _ground_reflectance(kind: Any, x: Any, y: Any, wetness: Any) -> Any:
-    value = 0.075
+    value = 0.085
     if kind in (MARKING, YELLOW):
         value = 0.42
     elif kind == PAVEMENT:
@@ -58,7 +58,7 @@ def _ground_reflectance(kind: Any, x: Any, y: Any, wetness: Any) -> Any:
     elif kind == GRASS:
         value = 0.28
     # Patches of a few metres.
-    patch = 0.6 + 0.8 * hash_unit(np.floor(0.31 * x), np.floor(0.27 * y), 11)
+    patch = 0.55 + 1.1 * hash_unit(np.floor(0.31 * x), np.floor(0.27 * y), 11) ** 2
     return value * patch * (1.0 - 0.6 * wetness)
 
 
@@ -79,10 +79,10 @@ def _own_car(direction: Any) -> Any:
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def _ground_range(plan: Any, relief: Any, origin: Any, a: Any, direction: Any) -> Any:
-    """Range of the uneven ground, from three steps of the flat one."""
+    """Range of the uneven ground, from one step from the flat one, or two where beams graze it."""
     t = -origin[a, 2] / direction[2]
     if relief > 0.0 and t < FARTHEST_M:
-        for _ in range(3):
+        for _ in range(1 if t < 9.0 else 2):
             height = relief * ground_height(plan, origin[a, 0] + t * direction[0], origin[a, 1] + t * direction[1])
             t = min((origin[a, 2] - height) / -direction[2], FARTHEST_M + 1.0)
     return t
@@ -162,9 +162,11 @@ def find_echoes(
             elif i == -2:
                 incidence = -direction[2]
                 bright = _ground_reflectance(ground_kind(plan, x, y), x, y, wetness)
-            # Speckle, and rough surfaces that answer at any angle.
-            answer = bright * np.exp(0.38 * noise[a, k, 1]) * (0.35 + 0.65 * incidence)
-            reach = DARK_RANGE_M * np.exp(-0.012 * wetness * t)
+            # Speckle; the rough ground answers equally at any angle.
+            answer = bright * np.exp(0.45 * noise[a, k, 1])
+            if i >= 0 and bright < RETRO:
+                answer *= 0.2 + 0.6 * incidence
+            reach = DARK_RANGE_M * (np.exp(-0.012 * wetness * t) if wetness > 0.0 else 1.0)
             lost = luck[a, k, 0] < 0.008 + 0.1 * wetness or behind < 0.0 or t > FARTHEST_M
             lost = lost or bright * (0.3 + 0.7 * incidence) * (0.7 + 0.6 * luck[a, k, 1]) < (t / reach) ** 2
             t += RANGE_NOISE_M * noise[a, k, 0] + max(behind, 0.0)

@@ -160,7 +160,7 @@ def ground_height(plan: Any, x: Any, y: Any) -> Any:
         return height + 0.04
     block = hash_unit(np.floor(plan[cell + 1]), 1 + (d > 0.0) + 2 * (to_cross > 0.0), seed)
     rise = (1.3 * block - 0.3) * min(0.9, 0.09 * (out - PAVEMENT_M))
-    rough = 0.04 * np.sin(0.9 * x + 1.3 * y + seed) + 0.03 * np.sin(2.9 * x - 2.1 * y)
+    rough = 0.03 * np.sin(0.7 * x + 0.9 * y + seed) + 0.012 * np.sin(2.9 * x - 2.1 * y)
     return 2.0 * height + 0.04 + rise + (0.4 if plan[2] > 0.5 else 1.0) * rough
 
 

@@ -1,6 +1,7 @@
 """A spinning LiDAR with 32 beams: one sweep over solids and ground."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,7 @@ def column_of(azimuth_rad: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(((FIRST_AZIMUTH_RAD - azimuth_rad) % (2 * np.pi)) / COLUMN_STEP_RAD, dtype=np.float64)
 
 
+@cache
 def beam_directions() -> NDArray[np.float64]:
     """Unit directions of all beams in the LiDAR frame, (A, 32, 3)."""
     azimuth = FIRST_AZIMUTH_RAD - COLUMN_STEP_RAD * np.arange(COLUMNS)

@@ -97,7 +97,7 @@ def bushes(generator: np.random.Generator, length: float) -> Shape:
     green = pick(generator, LEAF_GREENS)
     x = -length / 2
     while x < length / 2:
-        half = height * float(generator.uniform(0.45, 0.8))
+        half = max(0.6, height * float(generator.uniform(0.5, 0.9)))
         top = height * float(generator.uniform(0.7, 1.1))
         parts.ball(
             (x, float(generator.normal(0, 0.25)), 0.45 * top),
@@ -106,7 +106,7 @@ def bushes(generator: np.random.Generator, length: float) -> Shape:
             finish=LEAVES,
             reflectance=reflectance,
         )
-        x += 1.5 * half
+        x += 1.7 * half
     return parts.shape()
 
 

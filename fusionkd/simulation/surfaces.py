@@ -49,6 +49,8 @@ def shade_sky(dx: Any, dy: Any, dz: Any, light: Any, texture: Any) -> Any:
     # Clouds on a plane high above; the tile is 14 of its units wide.
     scale = 18.0 * length * share
     cloud = _look_up(texture, dx * scale, dy * scale)
+    if cloud - 0.87 + light[12] <= 0.0:
+        return red, green, blue
     inner = _look_up(texture, dx * scale * 3.1 + 40.0, dy * scale * 3.1)
     cover = min(1.0, max(0.0, (cloud + 0.25 * inner - 1.12 + light[12]) * 2.5)) * min(1.0, 6.0 * up)
     bright = min(1.0, light[4] + 0.6 * light[3] + 0.05)
@@ -64,16 +66,18 @@ def shade_ground(plan: Any, origin: Any, dx: Any, dy: Any, t: Any, light: Any, t
     coarse = _texel(texture, x * 4.0 + plan[3], y * 4.0)
     # Fine grain fades where a pixel covers more than one of its texels.
     fade = 1.0 / (1.0 + 0.004 * t * t)
-    fine = fade * _texel(texture, x * 57.0, y * 57.0)
-    grit = fade * (hash_unit(np.floor(x * 31.0), np.floor(y * 31.0), 5) - 0.5)
+    fine, grit = 0.0, 0.0
+    if fade > 0.2:
+        fine = fade * _texel(texture, x * 57.0, y * 57.0)
+        grit = fade * _texel(texture, x * 31.0 + 97.0, y * 31.0)
     wide = _texel(texture, x * 1.3, y * 1.3 + plan[3])
     if kind in (PAVEMENT, PLAZA):
         joint = (x * 0.83 + 4096.0) % 1.0 < 0.03 or (y * 0.83 + 4096.0) % 1.0 < 0.03
         slab = hash_unit(np.floor(x * 0.83), np.floor(y * 0.83), 3) - 0.5
-        value = 0.47 + 0.08 * fine + 0.12 * grit + 0.10 * coarse + 0.09 * slab - (0.22 * fade if joint else 0.0)
+        value = 0.52 + 0.06 * fine + 0.05 * grit + 0.10 * coarse + 0.09 * slab - (0.22 * fade if joint else 0.0)
         red, green, blue = value, value * 0.97, value * 0.93
     elif kind == GRASS:
-        value = 1.0 + 0.5 * fine + 0.7 * coarse + 0.9 * grit
+        value = 1.05 + 0.4 * fine + 0.6 * coarse + 0.5 * grit
         dry = min(1.0, max(0.0, 0.4 + 1.4 * wide))
         red, green, blue = (0.20 + 0.16 * dry) * value, (0.25 + 0.09 * dry) * value, (0.13 + 0.08 * dry) * value
     elif kind == KERB:
@@ -82,9 +86,9 @@ def shade_ground(plan: Any, origin: Any, dx: Any, dy: Any, t: Any, light: Any, t
     else:
         # Asphalt: repaired patches, cracks along the lines of a smooth field, oil in the lanes.
         patch = hash_unit(np.floor(x * 0.17), np.floor(y * 0.31), np.int64(plan[3]))
-        value = 0.33 + 0.09 * fine + 0.13 * grit + 0.10 * coarse + 0.07 * wide
+        value = 0.40 + 0.05 * fine + 0.04 * grit + 0.09 * coarse + 0.10 * wide
         value *= 0.78 if patch < 0.10 else (1.14 if patch > 0.93 else 1.0)
-        if abs(_look_up(texture, x * 5.0, y * 5.0) - 0.5) < 0.012 and wide > -0.1:
+        if fade > 0.25 and wide > -0.1 and abs(_look_up(texture, x * 5.0, y * 5.0) - 0.5) < 0.012:
             value *= 1.0 - 0.4 * fade
         red, green, blue = value, value, value * 1.02
         if kind == MARKING:
@@ -167,8 +171,8 @@ def shade_solid(
     elif finish == LEAVES:
         mark = mark_of(solids, i)
         small = hash_unit(np.floor(x * 11.0), np.floor(y * 11.0) + 57.0 * np.floor(z * 11.0), mark)
-        large = hash_unit(np.floor(x * 2.7), np.floor(y * 2.7) + 57.0 * np.floor(z * 2.7), mark)
-        value = 0.22 + 0.75 * small + 0.55 * large
+        large = _texel(texture, 23.0 * (x + y), 23.0 * z)
+        value = 0.45 + 0.80 * small + 0.6 * large
         red, green, blue = red * value, green * value, blue * value
     elif finish in (GLASS, PAINT):
         # A mirror image of the sky or of the dark street, the stronger the flatter one looks.

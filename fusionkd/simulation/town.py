@@ -169,7 +169,10 @@ def _edge_of_plots(generator: np.random.Generator, plan: GroundPlan, side: int, 
         while x < end:
             piece = float(generator.uniform(5, 9)) if kind > 3 else 8.0
             if kind < 6 and not near_crossing(plan, x + piece / 2, piece / 2 + PAVEMENT_M):
-                shape = fence(generator, piece, kind=kind) if kind < 4 else bushes(generator, piece - 1.0)
+                if kind < 4:
+                    shape = fence(generator, piece, kind=kind)
+                else:
+                    shape = hedge(generator, piece) if kind == 4 else bushes(generator, piece - 1.0)
                 out.append((shape, *_along_road(plan, x + piece / 2, side * back)))
             x += piece
 
