@@ -40,7 +40,7 @@ def box_body(generator: np.random.Generator, kind: str, size: tuple[float, float
     accent = pick(generator, BUS_PAINTS)
     parts = Parts()
     parts.shadow(length + 0.5, width + 0.5)
-    wheels(parts, (front - 1.7, -front + 2.2), half_y - 0.02, radius=0.48)
+    wheels(parts, (front - 1.7, -front + 2.2), half_y - 0.015, radius=0.48)
     parts.block(
         (-front + 0.01, front - 0.01),
         (-half_y + 0.02, half_y - 0.02),

@@ -34,6 +34,9 @@ def parser() -> argparse.ArgumentParser:
         default=standard.look_alike,
         help="share of vehicles and cycles whose outline doesn't tell the class (default: %(default)s)",
     )
+    out.add_argument(
+        "--tables-only", action="store_true", help="no sensor files: metadata for tests of scale, points modelled"
+    )
     out.add_argument("--workers", type=int, help="processes (default: one per core)")
     return out
 
@@ -56,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         val_scenes=given.val_scenes,
         class_mix=given.class_mix,
         look_alike=given.look_alike,
+        tables_only=given.tables_only,
     )
     write_world(given.out, settings, workers=given.workers)
     frames = settings.scenes * settings.keyframes_per_scene

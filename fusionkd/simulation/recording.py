@@ -21,7 +21,16 @@ from fusionkd.simulation.mapping import write_map
 from fusionkd.simulation.records import Record, Tables, calibrations, link, token, visibility_token
 from fusionkd.simulation.rig import IMAGES_PER_KEYFRAME, KEYFRAME_US, LIDAR, MOUNTINGS, SWEEP_US, SWEEPS_PER_KEYFRAME
 from fusionkd.simulation.scene import build_scene
-from fusionkd.simulation.sensing import Film, count_inside, image_height_px, seen_at, seen_of, take_image, take_sweep
+from fusionkd.simulation.sensing import (
+    Film,
+    Seen,
+    count_inside,
+    image_height_px,
+    seen_at,
+    seen_of,
+    take_image,
+    take_sweep,
+)
 from fusionkd.simulation.settings import WorldSettings
 
 FIRST_US: Final = 1_700_000_000_000_000
@@ -99,21 +108,24 @@ class SceneRecorder:
     def _seconds(self, time_us: int) -> float:
         return (time_us - self.first_us) * 1e-6
 
-    def _file(self, channel: str, time_us: int, ending: str, *, is_key: bool) -> str:
-        folder = "samples" if is_key else "sweeps"
+    def _file(self, channel: str, time_us: int, *, is_key: bool) -> str:
+        folder, ending = "samples" if is_key else "sweeps", "pcd.bin" if channel == LIDAR else "jpg"
         return f"{folder}/{channel}/simulated-{self.settings.seed:04d}-{self.name}__{channel}__{time_us}.{ending}"
 
     def _lidar(self, sweep: int, sample: str, *, is_key: bool) -> NDArray[np.float32]:
         time_us = self.first_us + sweep * SWEEP_US
         points = take_sweep(self.scene, self._seconds(time_us), self._generator("sweep", sweep))
-        name = self._file(LIDAR, time_us, "pcd.bin", is_key=is_key)
+        name = self._file(LIDAR, time_us, is_key=is_key)
         (self.root / name).write_bytes(points.astype("<f4").tobytes())
         self._add_data(LIDAR, time_us, name, sample, is_key=is_key)
         return points
 
-    def _image(self, channel: str, keyframe: int, step: int, sample: str) -> View:
+    def _image_us(self, channel: str, keyframe: int, step: int) -> int:
         lidar_us = self.first_us + (OLDER_SWEEPS + keyframe * SWEEPS_PER_KEYFRAME) * SWEEP_US
-        time_us = lidar_us + MOUNTINGS[channel].offset_us + step * KEYFRAME_US // IMAGES_PER_KEYFRAME
+        return lidar_us + MOUNTINGS[channel].offset_us + step * KEYFRAME_US // IMAGES_PER_KEYFRAME
+
+    def _image(self, channel: str, keyframe: int, step: int, sample: str) -> View:
+        time_us = self._image_us(channel, keyframe, step)
         shift = self._generator("grain", channel, time_us).integers(0, 256, 2)
         view = take_image(
             self.scene,
@@ -123,13 +135,24 @@ class SceneRecorder:
             film=self._film,
             shift=(int(shift[0]), int(shift[1])),
         )
-        name = self._file(channel, time_us, "jpg", is_key=step == 0)
+        name = self._file(channel, time_us, is_key=step == 0)
         done, data = cv2.imencode(".jpg", view.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         if not done:
             raise RuntimeError(f"OpenCV could not encode the image {name}.")
         (self.root / name).write_bytes(data.tobytes())
         self._add_data(channel, time_us, name, sample, is_key=step == 0)
         return view
+
+    def _map(self, path: Path) -> None:
+        write_map(path, self.scene)
+
+    def _seen(self, views: list[View]) -> Seen:
+        return seen_of(self.scene, views)
+
+    def _count(
+        self, points: NDArray[np.float32], lidar_from_box: NDArray[np.float64], lwh_m: tuple[float, float, float]
+    ) -> int:
+        return count_inside(points, lidar_from_box, lwh_m)
 
     def _add_data(self, channel: str, time_us: int, name: str, sample: str, *, is_key: bool) -> None:
         own = self._token("data", channel, time_us)
@@ -170,7 +193,7 @@ class SceneRecorder:
     ) -> None:
         """Boxes of a keyframe: what the LiDAR hit, and near things that only a camera sees."""
         scene, time_s = self.scene, sweep * SWEEP_US * 1e-6
-        seen = seen_of(scene, views)
+        seen = self._seen(views)
         at_s = seen_at(scene, time_s)
         xy, yaw = scene.tracks.at(at_s)
         speed = np.linalg.norm(scene.tracks.velocity_at(at_s), axis=1)
@@ -184,7 +207,7 @@ class SceneRecorder:
             centre = scene.global_from_scene @ np.array([xy[i, 0], xy[i, 1], thing.lwh_m[2] / 2, 1.0])
             rotation = quaternion_from_yaw(float(np.remainder(yaw[i] + turn + np.pi, 2 * np.pi) - np.pi))
             lidar_from_box = lidar_from_global @ rigid_from_quaternion(rotation, centre[:3])
-            count = count_inside(points, lidar_from_box, thing.lwh_m)
+            count = self._count(points, lidar_from_box, thing.lwh_m)
             looked_at = seen.visible_px[i] >= max(enough, 1.0) and away[i] < UNSEEN_BY_LIDAR_WITHIN_M
             if count == 0 and not looked_at:
                 continue
@@ -220,7 +243,7 @@ class SceneRecorder:
         seed, scene = self.settings.seed, self.scene
         log = self._token("log")
         map_name = f"maps/{self._token('map')}.png"
-        write_map(self.root / map_name, scene)
+        self._map(self.root / map_name)
         first_us = self.first_us + OLDER_SWEEPS * SWEEP_US
         sample_rows: list[Record] = [
             {"token": own, "timestamp": first_us + k * KEYFRAME_US, "scene_token": self._token("scene")}

@@ -40,6 +40,7 @@ class WorldSettings:
             the shares of real streets.
         look_alike: From 0 to 1: the share of trucks, buses, trailers and cycles whose outline doesn't tell the class,
             only their colours do, and how much street furniture has the outline of a person, a cone or a barrier.
+        tables_only: Write the tables without any sensor file, for tests of scale; points and visibility are modelled.
 
     Raises:
         UserError: If a value can't be simulated.
@@ -54,9 +55,12 @@ class WorldSettings:
     val_scenes: int | None = None
     class_mix: ClassMix = "flat"
     look_alike: float = 0.5
+    tables_only: bool = False
 
     def __post_init__(self) -> None:
         self._check_numbers()
+        if not isinstance(self.tables_only, bool):
+            raise UserError(f"tables_only must be true or false, found {self.tables_only!r}.")
         if self.version not in get_args(Version):
             raise UserError(f"version must be one of {', '.join(get_args(Version))}, found {self.version!r}.")
         if self.class_mix not in get_args(ClassMix):

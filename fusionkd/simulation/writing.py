@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from fusionkd import __version__
 from fusionkd.errors import UserError
 from fusionkd.preprocess.compiled import forget_stale_kernels
+from fusionkd.simulation.bare_recording import BareSceneRecorder
 from fusionkd.simulation.recording import SceneRecorder
 from fusionkd.simulation.records import TABLES, fixed_tables
 from fusionkd.simulation.rig import LIDAR, MOUNTINGS
@@ -204,7 +205,8 @@ def _record_in_worker(partial: Path, settings: WorldSettings, number: int) -> No
 
 def record_scene(partial: Path, settings: WorldSettings, number: int, on_keyframe: Callable[[], None]) -> None:
     """Write one scene's files and, last, its rows; the rows say that the scene is whole."""
-    tables = SceneRecorder(partial, settings, number, on_keyframe).record()
+    recorder = BareSceneRecorder if settings.tables_only else SceneRecorder
+    tables = recorder(partial, settings, number, on_keyframe).record()
     path = _part(partial, number)
     unfinished = path.with_suffix(".unfinished")
     unfinished.write_text(json.dumps(tables))
@@ -252,11 +254,18 @@ def _assemble(partial: Path, settings: WorldSettings) -> None:
 
 
 def _readme(settings: WorldSettings) -> str:
+    bare = ""
+    if settings.tables_only:
+        bare = (
+            "It has tables alone: the sensor files they name were never written, and points and visibility of boxes "
+            "are modelled.\n\n"
+        )
     values = "\n".join(f"- {name}: {value}" for name, value in settings.as_dict().items())
     return (
         "# A simulated driving world\n\n"
         f"Written by fusionkd {__version__} (`fusionkd.simulation`) in the file layout of nuScenes v1.0. No camera or "
         "LiDAR took any of it:\nevery image, point and box is simulated, and so is every figure measured on it. It is "
-        "not nuScenes data.\n\nSettings:\n\n"
+        "not nuScenes data.\n\n"
+        f"{bare}Settings:\n\n"
         f"{values}\n"
     )
