@@ -76,7 +76,7 @@ class NuScenesDataModule(pl.LightningDataModule):
         version: str = "v1.0-mini",
         *,
         if_missing: Literal["raise", "simulate"] = "raise",
-        world: dict[str, int | bool | str] | None = None,
+        world: dict[str, int | bool | float | str] | None = None,
         train_split: str | list[str] | None = None,
         val_split: str | list[str] | None = None,
         test_split: str | list[str] | None = None,

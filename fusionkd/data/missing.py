@@ -8,7 +8,7 @@ from pathlib import Path
 from fusionkd.errors import UserError
 
 
-def simulate(root: Path, version: str, world: Mapping[str, int | bool | str]) -> None:
+def simulate(root: Path, version: str, world: Mapping[str, int | bool | float | str]) -> None:
     """Say in plain words that there is no nuScenes and write a simulated world in its place.
 
     Args:
