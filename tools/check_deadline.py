@@ -2,8 +2,7 @@
 
 import sys
 
-from fusionkd.cli import guarded
 from fusionkd.realtime.command import main
 
 if __name__ == "__main__":
-    sys.exit(guarded(main, sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))

@@ -19,16 +19,12 @@ from fusionkd.deploy import DeploySpec
 from fusionkd.deploy.onnx import SPEC_KEY
 from fusionkd.deploy.prepare import Inputs
 from fusionkd.errors import UserError
+from fusionkd.export.half import CONVOLUTIONS, halve
 from fusionkd.export.network import MAPS
 from fusionkd.export.onnx import ABOUT_KEY, require_onnx, write_onnx
 
 QUANTIZED = ("Conv", "ConvTranspose", "Relu", "Add", "MaxPool")
 """Operators that run in eight bits: the convolutions, and what stands between them, so that numbers stay small."""
-
-FULL_PRECISION = ("ScatterND", "Softmax", "TopK", "Resize", "Range")
-"""Operators of the body that keep 32 bits in half precision: long sums, and what runtimes lack."""
-
-_CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 
 def to_fp16(source: Path, path: Path) -> None:
@@ -42,14 +38,7 @@ def to_fp16(source: Path, path: Path) -> None:
         UserError: If ONNX's packages aren't there.
     """
     proto, spec, about = _read(source)
-    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
-
-    body = body_nodes(proto.graph)
-    outside = [node.name for node in proto.graph.node if node.name not in body]
-    blocked = [*DEFAULT_OP_BLOCK_LIST, *FULL_PRECISION]
-    half = convert_float_to_float16(proto, keep_io_types=True, op_block_list=blocked, node_block_list=outside)
-    _sort_nodes(half.graph)
-    del half.graph.value_info[:]  # the converter leaves types there that no longer hold
+    half = halve(proto, body_nodes(proto.graph))
     write_onnx(half, path, spec=spec, about={**about, "precision": "fp16"})
 
 
@@ -131,7 +120,7 @@ def body_nodes(graph: Any) -> set[str]:
     after: set[str] = set()
     reached: set[str] = set()
     for node in graph.node:  # in topological order
-        if node.op_type in _CONVOLUTIONS or reached.intersection(node.input):
+        if node.op_type in CONVOLUTIONS or reached.intersection(node.input):
             after.add(node.name)
             reached.update(node.output)
     needed = {value.name for value in graph.output if value.name in MAPS}
@@ -155,7 +144,7 @@ def last_convolutions(graph: Any) -> list[str]:
             continue
         seen.add(name)
         node = made_by[name]
-        if node.op_type in _CONVOLUTIONS:
+        if node.op_type in CONVOLUTIONS:
             found.append(node.name)
         else:
             todo.extend(node.input)
@@ -177,24 +166,6 @@ def _read(source: Path) -> tuple[Any, DeploySpec, dict[str, Any]]:
     if "heatmap" not in {value.name for value in proto.graph.output}:
         raise UserError(f"{source} was exported without its maps, which tell where the network's body ends.")
     return proto, DeploySpec.from_json(metadata[SPEC_KEY], source=str(source)), json.loads(metadata[ABOUT_KEY])
-
-
-def _sort_nodes(graph: Any) -> None:
-    """Put nodes behind those that they read: the converter adds its casts at the end."""
-    made = {output for node in graph.node for output in node.output}
-    waiting, ready, nodes = list(graph.node), set(), []
-    while waiting:
-        later = []
-        for node in waiting:
-            if all(name in ready or name not in made for name in node.input):
-                nodes.append(node)
-                ready.update(node.output)
-            else:
-                later.append(node)
-        assert len(later) < len(waiting), "a graph of ONNX has no cycles"
-        waiting = later
-    del graph.node[:]
-    graph.node.extend(nodes)
 
 
 def _of_spec(frame: Inputs, spec: DeploySpec) -> Inputs:

@@ -6,6 +6,7 @@ Exit status: 0 met, 1 missed, 2 inconclusive, 3 could not run.
 """
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from fusionkd.realtime.against import revision_here
 from fusionkd.realtime.contract import ACCURACIES, DeadlineContract, read_contract
 from fusionkd.realtime.gate_options import GateReport, add_gate_options, worst_status
 from fusionkd.realtime.printout import print_verdict
+from fusionkd.realtime.recorded import judge_recorded
 from fusionkd.realtime.report import write_report
 from fusionkd.realtime.trace import LatencyTrace, read_trace, write_trace
 
@@ -89,14 +91,12 @@ def check(given: argparse.Namespace) -> int:
     Raises:
         UserError: If something in the arguments, the contract, the model or the data is wrong.
     """
-    from fusionkd.realtime.measurement import judge_again
-
     contract = read_contract(given.config)
     trace = read_trace(given.from_trace) if given.from_trace is not None else _measured(given, contract)
     if given.trace is not None:
         write_trace(trace, given.trace)
         print(f"Wrote {given.trace}.")
-    verdict = judge_again(trace, contract, dict(given.accuracy))
+    verdict = judge_recorded(trace, contract, dict(given.accuracy))
     print_verdict(verdict)
     if given.out is not None:
         write_report(verdict, given.out)
@@ -126,6 +126,8 @@ def _gate(given: argparse.Namespace) -> GateReport:
 
 
 def _measured(given: argparse.Namespace, contract: DeadlineContract) -> LatencyTrace:
+    # Read when PyTorch is imported: threads that wait must sleep, or a busy machine slows down ninefold.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # Imported here because judging a trace needs neither PyTorch nor a model.
     from fusionkd.preprocess.warmup import announce_slowness, compile_kernels
     from fusionkd.realtime.backends import Running, build_pipeline, recorded_of
@@ -154,7 +156,7 @@ def _measured(given: argparse.Namespace, contract: DeadlineContract) -> LatencyT
         telemetry=telemetry_of(pipeline.network.device),
         about=about,
         progress=lambda text: print(text, flush=True),
-    ).trace
+    )
 
 
 def _count(text: str) -> int | None:

@@ -89,10 +89,10 @@ def percentile_finding(
     needed = _frames_needed(values_ms > limit_ms, certainty, together) if status == "inconclusive" else None
     proof = {
         "met": f"with {100 * certainty.met:g} % confidence at most {_ms(bounds.upper)}",
-        "missed": f"with {100 * certainty.missed:g} % confidence above the limit, at least {_ms(bounds.lower)}",
+        "missed": f"with {100 * certainty.missed:g} % confidence above the limit, at least {_reached(bounds.lower)}",
         "inconclusive": f"its bounds {_ms(bounds.lower)} and {_ms(bounds.upper)} decide nothing; {_takes(needed)}",
     }[status]
-    sentence = f"{what} is {_ms(value)} of {limit_ms:g} ms in {len(values_ms):,} frames: {proof}."
+    sentence = f"{what} is {_reached(value)} of {limit_ms:g} ms in {len(values_ms):,} frames: {proof}."
     if together > 1:
         sentence += f" Slow frames come in clusters: {together:.1f} frames count as one."
     return Finding(name, status, sentence, "ms", limit_ms, value, bounds, needed)
@@ -198,6 +198,10 @@ def _takes(needed: int | None) -> str:
     if needed is None:
         return "misses come just as often as allowed, so that no number of frames decides"
     return f"at the rate of misses seen it takes {needed:,} frames"
+
+
+def _reached(value: float) -> str:
+    return "that of a dropped frame" if math.isinf(value) else _ms(value)
 
 
 def _ms(value: float) -> str:

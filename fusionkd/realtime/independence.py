@@ -7,14 +7,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.stats import chi2, norm, rankdata
 
+from fusionkd.realtime.steady import FEWEST_FRAMES, is_steady
+
 LEVEL = 0.01
 """Frames count as dependent if independent ones would look so in at most one trace of a hundred."""
 
 LAGS = 20
 """Frames are compared with so many before them."""
-
-FEWEST_FRAMES = 50
-"""Shorter traces show no dependence."""
 
 
 def autocorrelation(values: ArrayLike) -> NDArray[np.float64]:
@@ -74,6 +73,9 @@ def inflation(values: ArrayLike, percent: float) -> float:
     a Ljung-Box test finds them correlated, the result is their integrated autocorrelation time 1 + 2 sum(r), summed
     over Geyer's initial positive sequence ("Practical Markov chain Monte Carlo", Statistical Science 7, 1992).
 
+    A level that drifts or jumps is no cluster, however much its slow frames lie together: where ``is_steady`` denies a
+    steady state, the medians of ten parts are taken off first. What drift does to a verdict is a finding of its own.
+
     Args:
         values: (N,) in the order of the frames; infinite ones are frames that never came.
         percent: That is judged.
@@ -84,7 +86,16 @@ def inflation(values: ArrayLike, percent: float) -> float:
     slow = slow_frames(sample, percent)
     if ljung_box(slow) >= LEVEL:
         return 1.0
+    if not is_steady(sample):
+        slow = slow_frames(_levelled(sample), percent)
     r = autocorrelation(slow)
     pairs = r[1 : len(r) // 2 * 2 - 1].reshape(-1, 2).sum(axis=1)  # (N / 2 - 1, 2) -> (N / 2 - 1,)
     end = int(np.argmax(pairs <= 0)) if np.any(pairs <= 0) else len(pairs)
     return max(1.0, 1 + 2 * float(pairs[:end].sum()))
+
+
+def _levelled(sample: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values (N,) without the medians of their ten parts; infinite ones stay so."""
+    parts = np.array_split(sample, 10)
+    # A part of which most was dropped has an infinite median, and inf - inf is no number.
+    return np.concatenate([part - float(np.minimum(np.median(part), 1e300)) for part in parts])

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from fusionkd.realtime.pwcet import PwcetRefused
 from fusionkd.realtime.verdict import Verdict
-from fusionkd.realtime.wording import flat, headline, interval, number, pwcet_bounds, scenario
+from fusionkd.realtime.wording import flat, headline, interval, number, pwcet_bounds, reached, scenario
 
 
 def report_markdown(verdict: Verdict) -> str:
@@ -64,11 +64,11 @@ def _counts(verdict: Verdict) -> str:
 
 def _percentiles(verdict: Verdict) -> list[str]:
     rows = [
-        (f"p{figure.percent:g}", number(figure.value_ms), interval(figure.interval_ms))
+        (f"p{figure.percent:g}", reached(figure.value_ms), interval(figure.interval_ms))
         for figure in verdict.figures.percentiles
     ]
     confidence = f"{100 * verdict.contract.confidence:g} % interval"
-    return [_table(("latency", "ms", confidence), rows)] if rows else []
+    return [_table(("latency", "value", f"{confidence}, ms"), rows)] if rows else []
 
 
 def _stages(verdict: Verdict) -> list[str]:

@@ -1,7 +1,7 @@
 """One run for a contract: the trace, and what the device told meanwhile."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,28 +12,10 @@ from fusionkd.realtime.profile import Plan, profile
 from fusionkd.realtime.scenarios import Overrun
 from fusionkd.realtime.statistics import frames_needed
 from fusionkd.realtime.steady import FEWEST_FRAMES
-from fusionkd.realtime.telemetry import MemoryPeak, ProcessMemory, Reading, Telemetry
+from fusionkd.realtime.telemetry import ProcessMemory, Telemetry
 from fusionkd.realtime.trace import LatencyTrace, columns_of
-from fusionkd.realtime.verdict import Verdict, judge
 
 _FIGURES = ("nds", "map")
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What one run gave.
-
-    Attributes:
-        trace: Every frame's times; ``about`` also holds what follows, so that the trace can be judged again.
-        reading: Of the device's telemetry.
-        memory: Peaks of this process.
-        energy_mj: Energy of a frame, None where the device can't tell.
-    """
-
-    trace: LatencyTrace
-    reading: Reading
-    memory: MemoryPeak
-    energy_mj: float | None
 
 
 def plan_for(contract: DeadlineContract, *, frames: int | None, warm_up: int | None) -> Plan:
@@ -64,7 +46,7 @@ def measure(
     telemetry: Telemetry,
     about: Mapping[str, Any],
     progress: Callable[[str], object] = lambda text: None,
-) -> Measurement:
+) -> LatencyTrace:
     """Measure a pipeline for a contract.
 
     Telemetry and memory are those of the frames behind the warm-up.
@@ -78,22 +60,28 @@ def measure(
         about: What the trace shall say beside what the profile knows: plain values.
         progress: Told in words what goes on.
 
+    Returns:
+        The trace; its ``about`` holds memory, telemetry and energy too, so that ``judge_recorded`` can judge it.
+
     Raises:
         UserError: If the contract names a stage that the pipeline doesn't have, or the pipeline can't run.
     """
     memory = ProcessMemory(pipeline.network.device)
-    warm_frames = 0
+    listened_to: list[int] = []
 
     def begins(stages: tuple[str, ...], frames: int) -> None:
-        nonlocal warm_frames
         check_stages(contract, stages)
-        warm_frames = frames
         memory.start()
         telemetry.start()
+        listened_to.append(frames)
 
-    trace = profile(pipeline, source.frames, plan, progress=progress, begins=begins)
+    try:
+        trace = profile(pipeline, source.frames, plan, progress=progress, begins=begins)
+    except BaseException:
+        if listened_to:
+            telemetry.stop()
+        raise
     reading, peak = telemetry.stop(), memory.stop()
-    energy_mj = reading.energy_mj_per_frame(warm_frames)
     known = {
         **trace.about,
         **about,
@@ -102,33 +90,9 @@ def measure(
         "held_mib": round(source.held_mib, 1),
         "memory": asdict(peak),
         "telemetry": {**asdict(reading), "clocks_mhz": dict(reading.clocks_mhz)},
-        "energy_mj_per_frame": energy_mj,
+        "energy_mj_per_frame": reading.energy_mj_per_frame(listened_to[0]),
     }
-    return Measurement(replace(trace, about=known), reading, peak, energy_mj)
-
-
-def judge_again(trace: LatencyTrace, contract: DeadlineContract, accuracy: Mapping[str, float]) -> Verdict:
-    """The verdict of a trace with what it says about itself: memory, energy, accuracy.
-
-    Args:
-        trace: Of ``measure``.
-        contract: Any.
-        accuracy: Figures that replace those of the trace.
-
-    Raises:
-        UserError: If the trace is of another scenario or lacks a stage of the contract.
-    """
-    about = trace.about
-    memory = about.get("memory")
-    peak = None if memory is None else memory["host_mib"] + (memory["device_mib"] or 0.0)
-    recorded = about.get("accuracy") or {}
-    return judge(
-        trace,
-        contract,
-        memory_mib=peak,
-        energy_mj=about.get("energy_mj_per_frame"),
-        accuracy={**recorded, **accuracy},
-    )
+    return replace(trace, about=known)
 
 
 def check_stages(contract: DeadlineContract, stages: tuple[str, ...]) -> None:

@@ -23,6 +23,8 @@ STAGES = ("camera", "lidar", "fuser", "backbone", "head")
 
 _COMMON = ("images", "camera_present", "cells", "lidar_present")
 
+_BETWEEN = "network/between"
+
 Answer = tuple[Tensor, Tensor, Tensor]
 
 
@@ -95,7 +97,7 @@ class EagerNetwork:
     """PyTorch as it is, with a stage per part of the model.
 
     Stages: ``network/copy``, ``network/camera``, ``network/lidar``, ``network/fuser``, ``network/backbone``,
-    ``network/head``, ``network/candidates``.
+    ``network/head``, ``network/between`` for what lies between these parts, ``network/candidates``.
 
     Args:
         model: The trained model.
@@ -120,8 +122,8 @@ class EagerNetwork:
         for stage in STAGES:
             part = getattr(self._model.model, stage)
             if part is not None:
-                part.register_forward_pre_hook(lambda _module, _args, stage=stage: self._enter(f"network/{stage}"))
-                part.register_forward_hook(lambda _module, _args, _output: self._leave(), always_call=True)
+                part.register_forward_pre_hook(lambda _module, _args, stage=stage: self._switch(f"network/{stage}"))
+                part.register_forward_hook(lambda _module, _args, _output: self._switch(_BETWEEN), always_call=True)
 
     @torch.inference_mode()
     def __call__(self, inputs: Mapping[str, NDArray[Any]], clock: Clock = NO_CLOCK) -> Candidates:
@@ -129,20 +131,24 @@ class EagerNetwork:
         self._clock = clock
         with clock.span("network/copy"):
             tensors = self._tensors(inputs)
-        with self._autocast:
-            maps = self._model.maps(tensors)
-            with clock.span("network/candidates"):
-                answer = on_host(self._model.candidates(maps))
-                # Giving megabytes of maps back takes a millisecond, which belongs to a stage too.
-                del maps, tensors
+        self._open = clock.span(_BETWEEN)
+        self._open.__enter__()
+        try:
+            with self._autocast:
+                maps = self._model.maps(tensors)
+        finally:
+            self._open.__exit__(None, None, None)
+        with clock.span("network/candidates"), self._autocast:
+            answer = on_host(self._model.candidates(maps))
+            # Giving megabytes of maps back takes a millisecond, which belongs to a stage too.
+            del maps, tensors
         return answer
 
-    def _enter(self, stage: str) -> None:
+    def _switch(self, stage: str) -> None:
+        """One stage ends where the next begins."""
+        self._open.__exit__(None, None, None)
         self._open = self._clock.span(stage)
         self._open.__enter__()
-
-    def _leave(self) -> None:
-        self._open.__exit__(None, None, None)
 
 
 class CompiledNetwork:

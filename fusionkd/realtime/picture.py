@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fusionkd.realtime.figures import processed_ms
 from fusionkd.realtime.trace import LatencyTrace
 from fusionkd.realtime.verdict import Verdict
-from fusionkd.realtime.wording import flat, headline, is_simulated, number, scenario
+from fusionkd.realtime.wording import flat, headline, is_simulated, number, reached, scenario
 
 BACKGROUND = "#ffffff"
 INK = "#1f2933"
@@ -30,7 +30,7 @@ def latency_figure(verdict: Verdict) -> Figure:
     figure = Figure(figsize=(14, 9), dpi=100, facecolor=BACKGROUND)
     FigureCanvasAgg(figure)
     figure.text(0.035, 0.975, headline(verdict), color=COLOUR[verdict.status], fontsize=15, weight="bold", va="top")
-    figure.text(0.035, 0.938, _caption(verdict), color=QUIET, fontsize=9.5, va="top", linespacing=1.5)
+    figure.text(0.035, 0.938, _caption(verdict), color=QUIET, fontsize=9.5, va="top", parse_math=False)
     _draw_timeline(figure.add_axes((0.05, 0.50, 0.935, 0.355)), verdict)
     _draw_histogram(figure.add_axes((0.05, 0.07, 0.40, 0.34)), verdict)
     _draw_stages(figure.add_axes((0.52, 0.07, 0.305, 0.34)), verdict.trace)
@@ -54,7 +54,7 @@ def _draw_timeline(axes: Axes, verdict: Verdict) -> None:
     latency, index, cold = trace.latency_ns / 1e6, trace.arrival_index, trace.cold
     late = latency > deadline
     warm = np.arange(len(latency)) >= cold
-    size = 3.0 if len(latency) > 3000 else 6.0
+    size, wide = (3.0, 3.0) if len(latency) > 3000 else (6.0, 1.6)
     for chosen, colour, label in (
         (~warm, COLD, "cold"),
         (warm & ~late, FRAME, "in time"),
@@ -64,7 +64,7 @@ def _draw_timeline(axes: Axes, verdict: Verdict) -> None:
             axes.scatter(
                 index[chosen],
                 latency[chosen],
-                s=size * (3 if colour == LATE else 1),
+                s=size * (wide if colour == LATE else 1),
                 color=colour,
                 linewidths=0,
                 label=f"{label} ({np.count_nonzero(chosen):,})",
@@ -89,15 +89,16 @@ def _draw_timeline(axes: Axes, verdict: Verdict) -> None:
     axes.set_xlim(-0.01 * last, 1.01 * last)
     _style(axes, "frame", "latency, ms", "From arrival to boxes")
     _name_deadline(axes, deadline)
-    axes.legend(
-        loc="upper right",
-        ncols=5,
-        fontsize=8.5,
-        frameon=False,
-        bbox_to_anchor=(1.0, 1.115),
-        labelcolor=INK,
-        markerscale=2,
-    )
+    if len(latency):
+        axes.legend(
+            loc="upper right",
+            ncols=5,
+            fontsize=8.5,
+            frameon=False,
+            bbox_to_anchor=(1.0, 1.115),
+            labelcolor=INK,
+            markerscale=2,
+        )
 
 
 def _draw_dropped(axes: Axes, verdict: Verdict) -> None:
@@ -124,6 +125,8 @@ def _name_deadline(axes: Axes, deadline: float) -> None:
         textcoords="offset points",
         color=LATE,
         fontsize=9,
+        bbox={"facecolor": BACKGROUND, "edgecolor": "none", "alpha": 0.85, "pad": 1},
+        zorder=5,
     )
 
 
@@ -153,7 +156,7 @@ def _draw_histogram(axes: Axes, verdict: Verdict) -> None:
             axes.plot(ends[1], height, ">", color=INK, markersize=7, transform=at, clip_on=False)
         right = ends[2] > (bins[0] + bins[-1]) / 2
         axes.annotate(
-            f"p{figure.percent:g}  {number(figure.value_ms)} ms{'' if proven else ', no upper bound'}",
+            f"p{figure.percent:g}  {reached(figure.value_ms)}{'' if proven else ', no upper bound'}",
             (ends[2], height),
             xycoords=at,
             xytext=(5 if right else -5, 4),

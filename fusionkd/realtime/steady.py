@@ -48,8 +48,8 @@ def is_steady(values: ArrayLike) -> bool:
     """Whether the level stays: no drift and no jump that would be seen in one of a hundred steady traces.
 
     The KPSS test of level stationarity (Kwiatkowski, Phillips, Schmidt & Shin, Journal of Econometrics 54, 1992,
-    equations 10 to 12, 1 % level) on ranks (Pelagatti & Sen, Statistica Sinica 23, 2013), averaged in fifty parts, so
-    that dependence between neighbours doesn't look like drift.
+    equations 10 to 12, 1 % level) on ranks (Pelagatti & Sen, Journal of Econometrics 172, 2013), averaged in fifty
+    parts, so that dependence between neighbours doesn't look like drift.
 
     Args:
         values: (N,) in the order of the frames. Fewer than ``FEWEST_FRAMES`` are not known to be steady.

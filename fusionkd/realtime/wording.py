@@ -69,6 +69,11 @@ def number(value: float | None, unit: str = "") -> str:
     return f"{value:,.0f}{unit}" if abs(value) >= 1000 else f"{value:.4g}{unit}"
 
 
+def reached(value_ms: float) -> str:
+    """A percentile in ms; it may be the infinite latency of a dropped frame."""
+    return "a dropped frame" if math.isinf(value_ms) else number(value_ms, " ms")
+
+
 def interval(bounds: Bounds) -> str:
     """Both bounds; a dash for one that is not proven."""
     return f"{number(bounds.lower)} to {number(bounds.upper)}"

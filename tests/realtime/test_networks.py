@@ -53,7 +53,7 @@ def test_eager_has_a_stage_per_part_and_they_cover_the_network(
         network(inputs, clock)
         clock.end()
     stages, stage_ns = clock.recorded()
-    wanted = {"copy", "fuser", "backbone", "head", "candidates"} | parts
+    wanted = {"copy", "between", "fuser", "backbone", "head", "candidates"} | parts
     assert set(stages) == {f"network/{part}" for part in wanted}
     assert stages[-1] == "network/candidates"
     assert (stage_ns > 0).all()
@@ -68,6 +68,8 @@ def test_an_error_in_a_part_leaves_its_stage(tiny: NuScenesDataset, monkeypatch:
     clock.begin()
     with pytest.raises(UserError, match="LiDAR view"):
         network({**inputs, "raster": inputs["raster"][:, :2]}, clock)
+    with clock.span("afterwards"):
+        pass
     clock.end()
 
 
