@@ -1,7 +1,7 @@
 """The relative gate in anger: the student's code against itself, and against a commit that makes it slower.
 
     python benchmarks/gate.py                                    # 20 runs of each; wants an idle machine, and time
-    python benchmarks/gate.py --runs 1 --most-rounds 40          # only to see that it works
+    python benchmarks/gate.py --runs 1 --most-starts 6           # only to see that it works
 
 Everything happens in a clone of this repository's HEAD. The slower commit appends a busy wait to the pipeline which
 lasts 5 % of each frame's own time. Both sides run as processes, in turns, as in a pull request.
@@ -11,6 +11,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,13 +66,13 @@ def gates(repository: Path, revision: str, subject: GateSubject, *, plan: GatePl
     for run in range(runs):
         begin_s = time.perf_counter()
         baseline = parse_against(f"rev:{revision}", repository=repository)
-        seeded = GatePlan(first_rounds=plan.first_rounds, most_rounds=plan.most_rounds, seed=run)
+        seeded = replace(plan, seed=run)
         result = gate_against(baseline, seeded, repository=repository, open_model=subject.open, worker=subject.worker())
         said.append(result.comparison)
         median, took_s = result.comparison.median, time.perf_counter() - begin_s
         print(
             f"{revision} {run}: {result.comparison.verdict}, ratio {median.value:.4f} ({median.low:.4f} to "
-            f"{median.high:.4f}), {result.comparison.rounds} rounds, {took_s:.0f} s",
+            f"{median.high:.4f}), {result.comparison.starts} starts, {took_s:.0f} s",
             flush=True,
         )
     return said
@@ -86,7 +87,7 @@ def rows_of(said: Sequence[Comparison], *, what: str, wanted: str, target: float
         Row(f"{what}: undecided runs", undecided, f"of {len(said)}", better="lower"),
         Row(f"{what}: ratio of medians, median of the runs", float(np.median(ratios)), "", better="lower"),
         Row(f"{what}: largest distance from it", float(np.abs(ratios - np.median(ratios)).max()), "", better="lower"),
-        Row(f"{what}: rounds, median of the runs", float(np.median([one.rounds for one in said])), "", better="lower"),
+        Row(f"{what}: starts, median of the runs", float(np.median([one.starts for one in said])), "", better="lower"),
     ]
 
 
@@ -96,11 +97,11 @@ def main() -> None:
     parser.add_argument("--source", default="zoo:student")
     parser.add_argument("--backend", default="onnxruntime")
     parser.add_argument("--slow-down", type=float, default=0.05)
-    parser.add_argument("--most-rounds", type=int, default=GatePlan().most_rounds)
+    parser.add_argument("--most-starts", type=int, default=GatePlan().most_starts)
     parser.add_argument("--root", type=Path, help="data (default: the main job's, else a small simulated world)")
     parser.add_argument("--version")
     given = parser.parse_args()
-    plan = GatePlan(first_rounds=min(GatePlan().first_rounds, given.most_rounds), most_rounds=given.most_rounds)
+    plan = GatePlan(first_starts=min(GatePlan().first_starts, given.most_starts), most_starts=given.most_starts)
     subject = GateSubject(given.source, Running(given.backend), root=given.root, version=given.version)
     with tempfile.TemporaryDirectory() as folder, subject.with_frames() as ready:
         repository = clone(Path(folder))

@@ -5,13 +5,14 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from fusionkd.errors import UserError
 from fusionkd.realtime.gate import Comparison, Ratio
 from fusionkd.realtime.processes import ProcessSide, checked_out, commit_of, git
-from fusionkd.realtime.turns import GatePlan, GateResult, Side, run_gate
+from fusionkd.realtime.turns import GatePlan, GateResult, Pair, Side, quiet, run_gate
 
 REVISION = "rev:"
 """``--against rev:main`` names a git revision, anything else a file."""
@@ -61,50 +62,45 @@ def parse_against(text: str, *, repository: Path) -> Baseline:
 
 
 @contextmanager
-def both_sides(
-    baseline: Baseline,
-    *,
-    repository: Path,
-    open_model: Callable[[str | None], tuple[Side, int]],
-    worker: Sequence[str],
-) -> Iterator[tuple[Side, Side, int]]:
-    """Candidate, baseline and the number of frames.
-
-    Two models run in this process. Two revisions run in two processes of the same interpreter, libraries and options,
-    which differ in the code alone: the candidate's is that of the working tree, changes that aren't committed included.
+def models_in_turns(open_model: Callable[[str | None], tuple[Side, int]], name: str, first: bool) -> Iterator[Pair]:
+    """Two models in this process.
 
     Args:
-        baseline: What to compare with.
-        repository: The working tree.
         open_model: Opens a model file, or the candidate for None: a side and the number of its frames.
-        worker: Command line of a worker (``fusionkd.realtime.gate_worker``) for the candidate's model and frames.
+        name: The baseline's model.
+        first: Whether the candidate is opened first.
+    """
+    opened = {which: open_model(which) for which in ((None, name) if first else (name, None))}
+    with quiet():
+        yield opened[None][0], opened[name][0], opened[None][1]
+
+
+@contextmanager
+def trees_in_turns(trees: tuple[Path, Path], worker: Sequence[str], first: bool) -> Iterator[Pair]:
+    """Two revisions in processes of the same interpreter, libraries and options, which differ in the code alone.
+
+    Args:
+        trees: Files of the candidate and of the baseline.
+        worker: Command line of a worker (``fusionkd.realtime.gate_subject``).
+        first: Whether the candidate is started first.
 
     Raises:
-        UserError: If a side can't be opened.
+        UserError: If a worker fails, or the two read different numbers of frames.
     """
-    if baseline.kind == "model":
-        candidate, frames = open_model(None)
-        yield candidate, open_model(baseline.name)[0], frames
-        return
+    names = ("The candidate", "The baseline's revision")
+    sides: dict[str, ProcessSide] = {}
     with ExitStack() as stack:
-        tree = stack.enter_context(checked_out(repository, baseline.name))
-        sides = [
-            stack.enter_context(
-                ProcessSide(
-                    worker,
-                    name=name,
-                    folder=repository,
-                    environment={"PYTHONPATH": str(folder), "OMP_WAIT_POLICY": "passive"},
-                )
-            )
-            for name, folder in ((f"Revision {baseline.name[:10]}", tree), ("The working tree", top_of(repository)))
-        ]
-        if sides[0].frames != sides[1].frames:
+        for name, tree in list(zip(names, trees))[:: 1 if first else -1]:
+            # Python looks for modules where it runs before it looks in PYTHONPATH, so the worker runs in its tree.
+            environment = {"PYTHONPATH": str(tree), "OMP_WAIT_POLICY": "passive"}
+            sides[name] = stack.enter_context(ProcessSide(worker, name=name, folder=tree, environment=environment))
+        candidate, baseline = (sides[name] for name in names)
+        if candidate.frames != baseline.frames:
             raise UserError(
-                f"The two revisions read {sides[1].frames} and {sides[0].frames} frames from the same options; there "
+                f"The two revisions read {candidate.frames} and {baseline.frames} frames from the same options; there "
                 f"is nothing to compare."
             )
-        yield sides[1], sides[0], sides[0].frames
+        yield candidate, baseline, candidate.frames
 
 
 def top_of(repository: Path) -> Path:
@@ -129,10 +125,23 @@ def gate_against(
     worker: Sequence[str],
     progress: Callable[[Comparison], object] = lambda comparison: None,
 ) -> GateResult:
-    """Open both sides and measure them in turns; arguments and errors are those of ``both_sides`` and ``run_gate``."""
-    with both_sides(baseline, repository=repository, open_model=open_model, worker=worker) as sides:
-        candidate, other, frames = sides
-        return run_gate(candidate, other, plan, frames=frames, progress=progress)
+    """Start both sides again and again and measure them in turns.
+
+    Args:
+        baseline: What to compare with.
+        plan: How long to measure, and what counts as slower.
+        repository: The working tree: the candidate's code, changes that aren't committed included.
+        open_model: Of ``models_in_turns``.
+        worker: Of ``trees_in_turns``.
+        progress: Called with what each look says.
+
+    Raises:
+        UserError: If a side can't run.
+    """
+    if baseline.kind == "model":
+        return run_gate(partial(models_in_turns, open_model, baseline.name), plan, progress=progress)
+    with checked_out(repository, baseline.name) as tree:
+        return run_gate(partial(trees_in_turns, (top_of(repository), tree), worker), plan, progress=progress)
 
 
 def gate_markdown(said: Comparison, baseline: Baseline) -> str:
@@ -143,7 +152,7 @@ def gate_markdown(said: Comparison, baseline: Baseline) -> str:
         [
             f"### Relative gate: {said.verdict}",
             "",
-            f"Against `{baseline.given}`, in turns in one run: {said.rounds} rounds, {said.frames} frames of each.",
+            f"Against `{baseline.given}`, in turns in one run: {said.starts} starts, {said.frames} frames of each.",
             "",
             f"| {' | '.join(columns)} |",
             f"| {' | '.join(['---'] * len(columns))} |",

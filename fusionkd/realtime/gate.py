@@ -1,13 +1,15 @@
-"""Is a candidate slower than its baseline? A verdict from blocks of frames that both ran in turns.
+"""Is a candidate slower than its baseline? A verdict from frames that both ran in turns.
 
 Machines drift, throttle and have neighbours, so the times of two runs say little about two programs. Here both run in
-one go, a few frames each, again and again, and only what differs *within* a round counts. Two locks keep noise from
-raising an alarm:
+one go, a frame each, again and again, and only what differs *within* a round counts. Even then two processes of one
+program differ for as long as they live, by where their memory happens to lie (Mytkowicz et al., Producing wrong data
+without doing anything obviously wrong, ASPLOS 2009). So both are started anew several times, and a start, not a round,
+is what is drawn and swapped as a whole. Two locks keep noise from raising an alarm:
 
-- the bootstrap interval of the ratio, over rounds, must lie above what is tolerated;
-- the swap test must reject that both are alike. Which one goes first in a round is a coin toss, so if both are alike,
-  swapping their times in any round changes nothing (R. A. Fisher, The Design of Experiments, 1935). That test is exact
-  for every noise: drift, bursts, heavy tails, dependence from frame to frame.
+- the bootstrap interval of the ratio must lie above what is tolerated;
+- the swap test must reject that both are alike. Who starts and who runs first is a coin toss, so if both are alike,
+  swapping their times in any start changes nothing (R. A. Fisher, The Design of Experiments, 1935). That test is exact
+  for every noise: layout, drift, bursts, heavy tails, dependence from frame to frame.
 """
 
 from dataclasses import dataclass
@@ -28,7 +30,8 @@ FALSE_ALARM = 0.005
 TRIM = 0.2
 """Share of the rounds that is left out at either end: those that a burst of noise hit on one side alone."""
 
-MIN_ROUNDS = 20
+FEWEST_STARTS = 6
+"""Fewer can't tell a program's difference from a process's."""
 
 _DRAWS = 2000
 _SWAPS = 4999
@@ -75,7 +78,8 @@ class Comparison:
     """What rounds of a candidate and a baseline, in turns, say.
 
     Attributes:
-        rounds: Rounds that were compared.
+        starts: How often both were started.
+        rounds: Rounds that were compared, of all starts.
         frames: Frames of each side.
         confidence: Of the intervals, all looks together.
         looks: How often the verdict may have been asked for; the intervals are wider for it.
@@ -83,6 +87,7 @@ class Comparison:
         p99: Its 99th percentile.
     """
 
+    starts: int
     rounds: int
     frames: int
     confidence: float
@@ -109,6 +114,7 @@ def compare(
     candidate_ns: Blocks,
     baseline_ns: Blocks,
     *,
+    starts: int,
     tolerance: float = 0.03,
     tail_tolerance: float = 0.10,
     confidence: float = 0.95,
@@ -119,12 +125,14 @@ def compare(
 
     The ratio of medians is taken within each round and averaged over the rounds on a log scale, a fifth of them
     trimmed at either end, so that drift cancels and bursts fall out. The ratio of p99 is that of all frames.
-    Both intervals are percentile bootstraps over whole rounds (Efron and Tibshirani 1993, chapter 13). Where the
-    verdict is asked for several times while frames come in, the error is split among the looks (Bonferroni).
+    Both intervals are percentile bootstraps over whole starts (Davison and Hinkley, Bootstrap Methods, 1997, section
+    3.8). Where the verdict is asked for several times while frames come in, the error is split among the looks
+    (Bonferroni).
 
     Args:
         candidate_ns: (R, n) of the candidate; row r ran next to row r of the baseline, first or second by chance.
         baseline_ns: (R, n) of the baseline.
+        starts: How often both were started; the rounds are in order, equally many of each start.
         tolerance: Slow-down of the median that is accepted.
         tail_tolerance: Slow-down of the p99 that is accepted.
         confidence: Of the intervals.
@@ -134,11 +142,12 @@ def compare(
     Raises:
         UserError: If the arrays don't go together, are too few or hold times that aren't positive.
     """
-    _check(candidate_ns, baseline_ns)
+    _check(candidate_ns, baseline_ns, starts)
     rng = np.random.default_rng(seed)
     level = (1 - confidence) / 2 / looks
     swap_level = FALSE_ALARM / 2 / looks  # two figures share it
-    times, once = _times_drawn(len(candidate_ns), rng), np.ones((1, len(candidate_ns)), np.int32)
+    rounds = len(candidate_ns)
+    times, once = _times_drawn(starts, rounds, rng), np.ones((1, rounds), np.int32)
 
     differences = np.log(np.median(candidate_ns, axis=1) / np.median(baseline_ns, axis=1))  # (R,)
     median = _ratio(
@@ -147,7 +156,7 @@ def compare(
         resampled=trimmed_mean(differences, times),
         level=level,
         tolerance=tolerance,
-        swap_p=swap_p_value(_signed_ranks(differences), rng),
+        swap_p=swap_p_value(_signed_ranks(np.median(differences.reshape(starts, -1), axis=1)), rng),
         swap_level=swap_level,
     )
     tails = (float(percentile_99(candidate_ns, once)[0]), float(percentile_99(baseline_ns, once)[0]))
@@ -157,10 +166,10 @@ def compare(
         resampled=np.log(percentile_99(candidate_ns, times) / percentile_99(baseline_ns, times)),
         level=level,
         tolerance=tail_tolerance,
-        swap_p=swap_p_value(_excess(candidate_ns, baseline_ns), rng),
+        swap_p=swap_p_value(_excess(candidate_ns, baseline_ns).reshape(starts, -1).sum(axis=1), rng),
         swap_level=swap_level,
     )
-    return Comparison(len(candidate_ns), candidate_ns.size, confidence, looks, median, p99)
+    return Comparison(starts, rounds, candidate_ns.size, confidence, looks, median, p99)
 
 
 def trimmed_mean(values: NDArray[np.float64], times: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -201,7 +210,7 @@ def swap_p_value(differences: NDArray[np.float64], rng: np.random.Generator) -> 
     Exact for any distribution of the differences (Phipson and Smyth 2010, equation 2).
 
     Args:
-        differences: (R,) candidate minus baseline of each round, in any score.
+        differences: Candidate minus baseline of each start, in any score.
         rng: Draws the coin tosses.
     """
     used = differences[differences != 0]
@@ -233,11 +242,11 @@ def _ratio(
     )
 
 
-def _times_drawn(rounds: int, rng: np.random.Generator) -> NDArray[np.int32]:
-    """(draws, rounds) how often each round is drawn into each bootstrap resample."""
-    drawn = rng.integers(0, rounds, (_DRAWS, rounds)) + rounds * np.arange(_DRAWS)[:, None]
-    times = np.bincount(drawn.ravel(), minlength=_DRAWS * rounds)
-    return times.astype(np.int32).reshape(_DRAWS, rounds)  # (draws, rounds)
+def _times_drawn(starts: int, rounds: int, rng: np.random.Generator) -> NDArray[np.int32]:
+    """(draws, rounds) how often each round is in each bootstrap resample of whole starts."""
+    drawn = rng.integers(0, starts, (_DRAWS, starts)) + starts * np.arange(_DRAWS)[:, None]
+    times = np.bincount(drawn.ravel(), minlength=_DRAWS * starts).astype(np.int32)
+    return np.repeat(times.reshape(_DRAWS, starts), rounds // starts, axis=1)  # (draws, rounds)
 
 
 def _signed_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -252,13 +261,16 @@ def _excess(candidate_ns: Blocks, baseline_ns: Blocks) -> NDArray[np.float64]:
     return np.asarray((candidate_ns > limit).sum(axis=1) - (baseline_ns > limit).sum(axis=1), np.float64)
 
 
-def _check(candidate_ns: Blocks, baseline_ns: Blocks) -> None:
+def _check(candidate_ns: Blocks, baseline_ns: Blocks, starts: int) -> None:
     if candidate_ns.ndim != 2 or candidate_ns.shape != baseline_ns.shape or candidate_ns.shape[1] < 1:
         raise UserError(
             f"A comparison needs as many rounds and frames of the candidate as of the baseline, found shapes "
             f"{candidate_ns.shape} and {baseline_ns.shape}."
         )
-    if len(candidate_ns) < MIN_ROUNDS:
-        raise UserError(f"A comparison needs at least {MIN_ROUNDS} rounds, found {len(candidate_ns)}.")
+    if starts < FEWEST_STARTS or len(candidate_ns) % starts or not len(candidate_ns):
+        raise UserError(
+            f"A comparison needs at least {FEWEST_STARTS} starts and equally many rounds of each, found {starts} "
+            f"starts and {len(candidate_ns)} rounds."
+        )
     if candidate_ns.min() <= 0 or baseline_ns.min() <= 0:
         raise UserError("A frame that took no time or less can't be compared: the clock doesn't run forwards.")

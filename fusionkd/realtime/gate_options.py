@@ -79,10 +79,10 @@ def add_gate_options(parser: argparse.ArgumentParser) -> None:
         help="accepted slow-down of the p99 (default: %(default)s)",
     )
     group.add_argument(
-        "--most-rounds",
+        "--most-starts",
         type=int,
-        default=plan.most_rounds,
-        help="rounds after which to stop undecided (default: %(default)s)",
+        default=plan.most_starts,
+        help="starts of both sides after which to stop undecided (default: %(default)s)",
     )
 
 
@@ -101,9 +101,8 @@ def run_gate_options(given: argparse.Namespace, subject: "GateSubject", reposito
     plan = GatePlan(
         tolerance=given.tolerance,
         tail_tolerance=given.tail_tolerance,
-        first_rounds=min(GatePlan().first_rounds, given.most_rounds),
-        most_rounds=given.most_rounds,
-        warm_up=max(min(GatePlan().warm_up, given.most_rounds // 4), 1),
+        first_starts=min(GatePlan().first_starts, given.most_starts),
+        most_starts=given.most_starts,
     )
     baseline = parse_against(given.against, repository=repository)
     with subject.with_frames() as ready:
@@ -114,4 +113,4 @@ def run_gate_options(given: argparse.Namespace, subject: "GateSubject", reposito
 
 
 def _tell(said: Comparison) -> None:
-    print(f"gate: {said.rounds} rounds, ratio {said.median.value:.3f}, {said.verdict}", file=sys.stderr, flush=True)
+    print(f"gate: {said.starts} starts, ratio {said.median.value:.3f}, {said.verdict}", file=sys.stderr, flush=True)

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import IO
 
 from fusionkd.errors import UserError
-from fusionkd.realtime.turns import Side
+from fusionkd.realtime.turns import Side, quiet
 
 PROTOCOL = 1
 """Version of the lines between gate and worker; revisions of different protocols can't be compared."""
@@ -32,9 +32,10 @@ def serve(side: Side, frames: int, *, source: IO[str], sink: IO[str]) -> None:
         source: Lines of the gate.
         sink: Where the answers go.
     """
-    print(json.dumps({"protocol": PROTOCOL, "frames": frames}), file=sink, flush=True)
-    for line in source:
-        print(json.dumps([int(time_ns) for time_ns in side.times_ns(json.loads(line))]), file=sink, flush=True)
+    with quiet():
+        print(json.dumps({"protocol": PROTOCOL, "frames": frames}), file=sink, flush=True)
+        for line in source:
+            print(json.dumps([int(time_ns) for time_ns in side.times_ns(json.loads(line))]), file=sink, flush=True)
 
 
 @contextmanager
@@ -57,9 +58,6 @@ class ProcessSide:
         name: For messages.
         folder: Where it runs.
         environment: Variables that differ from ours.
-
-    Raises:
-        UserError: If it doesn't start, or speaks another protocol.
     """
 
     def __init__(
@@ -76,14 +74,21 @@ class ProcessSide:
             stderr=self._errors,
             text=True,
         )
-        try:
+        self._frames: int | None = None
+
+    @property
+    def frames(self) -> int:
+        """Number of its frames; waits until the worker is ready.
+
+        Raises:
+            UserError: If it fails to start, or speaks another protocol.
+        """
+        if self._frames is None:
             hello = self._answer()
             if not isinstance(hello, dict) or hello.get("protocol") != PROTOCOL:
-                raise UserError(f"{name} speaks another protocol of the gate than this revision: {hello}.")
-        except UserError:
-            self.close()
-            raise
-        self.frames = int(hello["frames"])
+                raise UserError(f"{self.name} speaks another protocol of the gate than this revision: {hello}.")
+            self._frames = int(hello["frames"])
+        return self._frames
 
     def times_ns(self, frames: Sequence[int]) -> list[int]:
         """Have frames run and timed.
@@ -91,6 +96,7 @@ class ProcessSide:
         Raises:
             UserError: If the process fails; its last words are in the message.
         """
+        assert self.frames >= 0  # waits until it is ready
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             print(json.dumps(list(frames)), file=self._process.stdin, flush=True)

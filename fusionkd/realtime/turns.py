@@ -3,14 +3,14 @@
 import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from fusionkd.errors import UserError
-from fusionkd.realtime.gate import MIN_ROUNDS, Blocks, Comparison, compare
+from fusionkd.realtime.gate import FEWEST_STARTS, Blocks, Comparison, compare
 
 
 class Side(Protocol):
@@ -18,6 +18,11 @@ class Side(Protocol):
 
     def times_ns(self, frames: Sequence[int]) -> Sequence[int]:
         """Run frames, named by number, one after the other, and tell how long each took, in nanoseconds."""
+
+
+Times = Sequence[int]
+Pair = tuple[Side, Side, int]
+"""Candidate, baseline, and the number of different frames that they have."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +57,11 @@ class GatePlan:
         confidence: Of the intervals.
         frames_per_turn: Frames that a side runs before it is the other's turn. One is best where a frame takes
             milliseconds: bursts of noise then hit both sides alike.
-        first_rounds: Rounds before the first look; a p99 wants some hundred frames.
-        most_rounds: Rounds after which to stop, decided or not.
-        growth: Each look comes after this many times more rounds than the last.
-        warm_up: Frames of either side before anything counts.
+        rounds_per_start: Rounds until both are started anew.
+        first_starts: Starts before the first look.
+        most_starts: Starts after which to stop, decided or not.
+        growth: Each look comes after this many times more starts than the last.
+        warm_up: Frames of either side after each start before anything counts.
         seed: Of the order within the rounds and of the resampling.
     """
 
@@ -63,10 +69,11 @@ class GatePlan:
     tail_tolerance: float = 0.10
     confidence: float = 0.95
     frames_per_turn: int = 1
-    first_rounds: int = 200
-    most_rounds: int = 1000
+    rounds_per_start: int = 20
+    first_starts: int = 12
+    most_starts: int = 48
     growth: float = 1.5
-    warm_up: int = 30
+    warm_up: int = 10
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -75,20 +82,22 @@ class GatePlan:
                 raise UserError(f"The gate's {name} must be between 0 and 1, found {getattr(self, name):g}.")
         if not 0.5 < self.confidence < 1:
             raise UserError(f"The gate's confidence must be above 0.5 and below 1, found {self.confidence:g}.")
-        if self.frames_per_turn < 1 or self.warm_up < 1 or self.growth <= 1:
-            raise UserError("The gate needs a frame per turn, a frame of warm-up and a growth above 1 at least.")
-        if not MIN_ROUNDS <= self.first_rounds <= self.most_rounds:
+        if min(self.frames_per_turn, self.rounds_per_start, self.warm_up) < 1 or self.growth <= 1:
             raise UserError(
-                f"The gate's first look must be after {MIN_ROUNDS} rounds or more and not after its most, "
-                f"{self.most_rounds}; found {self.first_rounds}."
+                "The gate needs a frame per turn, a round per start, a frame of warm-up and a growth above 1 at least."
+            )
+        if not FEWEST_STARTS <= self.first_starts <= self.most_starts:
+            raise UserError(
+                f"The gate's first look must be after {FEWEST_STARTS} starts or more and not after its most, "
+                f"{self.most_starts}; found {self.first_starts}."
             )
 
     @property
     def looks(self) -> tuple[int, ...]:
-        """Rounds after which the verdict is asked for."""
-        looks = [self.first_rounds]
-        while looks[-1] < self.most_rounds:
-            looks.append(min(round(looks[-1] * self.growth), self.most_rounds))
+        """Starts after which the verdict is asked for."""
+        looks = [self.first_starts]
+        while looks[-1] < self.most_starts:
+            looks.append(min(round(looks[-1] * self.growth), self.most_starts))
         return tuple(looks)
 
 
@@ -108,54 +117,58 @@ class GateResult:
 
 
 def run_gate(
-    candidate: Side,
-    baseline: Side,
+    start: Callable[[bool], AbstractContextManager[Pair]],
     plan: GatePlan | None = None,
     *,
-    frames: int,
     progress: Callable[[Comparison], object] = lambda comparison: None,
 ) -> GateResult:
     """Measure two programs in turns and stop as soon as the verdict is clear.
 
-    In a round both run the same frames. Who goes first is a coin toss, anew in each round; the swap test in
-    ``compare`` stands on it.
+    In a round both run the same frames. Who goes first is a coin toss, anew in each round, and so is who is started
+    first; the swap test in ``compare`` stands on it.
 
     Args:
-        candidate: Who must not be slower.
-        baseline: Than whom.
+        start: Starts both, the candidate first if it is given True, and ends them when its context ends.
         plan: How long to measure, and what counts as slower.
-        frames: Number of different frames that there are; rounds take them in turn.
         progress: Called with what each look says.
 
     Raises:
         UserError: If there are no frames.
     """
     plan = plan or GatePlan()
+    coin = np.random.default_rng(plan.seed)
+    rows: tuple[list[Times], list[Times]] = ([], [])
+    starts = 0
+    while True:
+        with start(bool(coin.integers(2))) as pair:
+            _one_start(pair, plan, rows, coin=coin)
+        starts += 1
+        if starts in plan.looks:
+            candidate_ns, baseline_ns = (np.asarray(side, np.int64) for side in rows)  # (R, n)
+            said = _look(candidate_ns, baseline_ns, plan, starts=starts)
+            progress(said)
+            if said.verdict != "inconclusive" or starts == plan.most_starts:
+                return GateResult(said, candidate_ns, baseline_ns)
+
+
+def _one_start(pair: Pair, plan: GatePlan, rows: tuple[list[Times], list[Times]], *, coin: np.random.Generator) -> None:
+    """Warm both up and add their rounds."""
+    *sides, frames = pair
     if frames < 1:
         raise UserError("The gate has no frames to run.")
-    rows: dict[int, list[Sequence[int]]] = {0: [], 1: []}
-    sides, looks = (candidate, baseline), plan.looks
-    coin = np.random.default_rng(plan.seed)
-    with quiet():
-        for side in sides:
-            side.times_ns([number % frames for number in range(plan.warm_up)])
-        while True:
-            numbers = [(len(rows[0]) * plan.frames_per_turn + k) % frames for k in range(plan.frames_per_turn)]
-            for which in coin.permutation(2):
-                rows[which].append(sides[which].times_ns(numbers))
-            if len(rows[0]) not in looks:
-                continue
-            gc.collect()
-            blocks = [np.asarray(rows[which], np.int64) for which in (0, 1)]  # (R, n)
-            said = _look(blocks, plan)
-            progress(said)
-            if said.verdict != "inconclusive" or said.rounds == plan.most_rounds:
-                return GateResult(said, *blocks)
+    for side in sides:
+        side.times_ns([number % frames for number in range(plan.warm_up)])
+    for turn in range(plan.rounds_per_start):
+        numbers = [(turn * plan.frames_per_turn + k) % frames for k in range(plan.frames_per_turn)]
+        for which in coin.permutation(2):
+            rows[which].append(sides[which].times_ns(numbers))
 
 
-def _look(blocks: Sequence[Blocks], plan: GatePlan) -> Comparison:
+def _look(candidate_ns: Blocks, baseline_ns: Blocks, plan: GatePlan, *, starts: int) -> Comparison:
     return compare(
-        *blocks,
+        candidate_ns,
+        baseline_ns,
+        starts=starts,
         tolerance=plan.tolerance,
         tail_tolerance=plan.tail_tolerance,
         confidence=plan.confidence,

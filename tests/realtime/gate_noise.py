@@ -16,7 +16,7 @@ class Noise:
     ``frame`` is independent from frame to frame, ``wander`` depends on the last frames (AR(1), 0.98), ``heating`` is a
     trend over the run up or down. The first neighbour comes by chance for some fifteen frames and slows them by 60 %,
     the second comes at regular times and slows by 15 %. ``spikes`` of the frames take longer by a Pareto law without
-    a variance.
+    a variance. ``layout`` is what each process of a program keeps for as long as it lives.
     """
 
     frame: float = 0.03
@@ -25,13 +25,15 @@ class Noise:
     neighbour: float = 0.0
     regular: float = 0.0
     spikes: float = 0.0
+    layout: float = 0.0
 
 
 QUIET = Noise()
 DRIFT = Noise(wander=0.04, heating=0.10)
 NEIGHBOURS = Noise(neighbour=0.08, regular=0.15)
 TAILS = Noise(spikes=0.01)
-ALL = Noise(wander=0.04, heating=0.10, neighbour=0.08, regular=0.15, spikes=0.01)
+LAYOUT = Noise(layout=0.015)
+ALL = Noise(wander=0.04, heating=0.10, neighbour=0.08, regular=0.15, spikes=0.01, layout=0.015)
 
 
 def machine(rng: np.random.Generator, noise: Noise, shape: tuple[int, int]) -> NDArray[np.float64]:
@@ -49,14 +51,16 @@ def machine(rng: np.random.Generator, noise: Noise, shape: tuple[int, int]) -> N
 
 
 def in_turns(
-    rng: np.random.Generator, noise: Noise, runs: int, *, rounds: int, slow_down: float = 1.0
+    rng: np.random.Generator, noise: Noise, runs: int, *, starts: int, rounds: int = 20, slow_down: float = 1.0
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(runs, rounds, 1) of a candidate and of a baseline; the order of every round is a coin toss."""
-    pairs = machine(rng, noise, (runs, 2 * rounds)).reshape(runs, rounds, 2)
-    first = rng.integers(0, 2, (runs, rounds, 1))
-    candidate = np.take_along_axis(pairs, first, axis=2) * slow_down
-    baseline = np.take_along_axis(pairs, 1 - first, axis=2)
-    return candidate.astype(np.int64), baseline.astype(np.int64)
+    """(runs, starts * rounds, 1) of a candidate and of a baseline; the order of every round is a coin toss."""
+    pairs = machine(rng, noise, (runs, 2 * starts * rounds)).reshape(runs, starts * rounds, 2)
+    first = rng.integers(0, 2, (runs, starts * rounds, 1))
+    sides = []
+    for order, factor in ((first, slow_down), (1 - first, 1.0)):
+        layout = np.exp(rng.normal(0, noise.layout, (runs, starts, 1))).repeat(rounds, axis=1)
+        sides.append((np.take_along_axis(pairs, order, axis=2) * layout * factor).astype(np.int64))
+    return sides[0], sides[1]
 
 
 def _visits(rng: np.random.Generator, rate: float, shape: tuple[int, int]) -> NDArray[np.float64]:

@@ -1,26 +1,37 @@
 """What the candidate is compared with, and the whole gate on two revisions of this repository."""
 
-import argparse
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fusionkd.errors import UserError
-from fusionkd.realtime.against import Baseline, both_sides, gate_markdown, parse_against, revision_here
+from fusionkd.realtime import against
+from fusionkd.realtime.against import (
+    Baseline,
+    gate_against,
+    gate_markdown,
+    models_in_turns,
+    parse_against,
+    revision_here,
+    trees_in_turns,
+)
 from fusionkd.realtime.backends import Running
 from fusionkd.realtime.command import main
 from fusionkd.realtime.gate import compare
-from fusionkd.realtime.gate_options import GateReport, add_gate_options, run_gate_options, worst_status
+from fusionkd.realtime.gate_options import GateReport, worst_status
 from fusionkd.realtime.gate_subject import GateSubject
-from fusionkd.realtime.processes import commit_of, git
+from fusionkd.realtime.processes import checked_out, commit_of, git
 from fusionkd.realtime.trace import LatencyTrace, write_trace
-from fusionkd.realtime.turns import GateResult
+from fusionkd.realtime.turns import GatePlan, GateResult, Pair
 from tests.data.tiny_world import TinyWorld
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+AUTHOR = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
 
 
 @pytest.fixture
@@ -28,8 +39,7 @@ def repository(tmp_path: Path) -> Path:
     root = tmp_path / "repository"
     root.mkdir()
     git(root, "init", "--quiet", "--initial-branch", "main")
-    author = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
-    git(root, *author, "commit", "--quiet", "--allow-empty", "--message", "first")
+    git(root, *AUTHOR, "commit", "--quiet", "--allow-empty", "--message", "first")
     return root
 
 
@@ -73,23 +83,70 @@ class Side:
         return [1 for _ in frames]
 
 
-def test_another_model_runs_in_this_process(repository: Path) -> None:
+@pytest.mark.parametrize(("first", "order"), [(True, [None, "old.ckpt"]), (False, ["old.ckpt", None])])
+def test_another_model_runs_in_this_process(first: bool, order: list[str | None]) -> None:
+    sides: dict[str | None, Side] = {None: Side(), "old.ckpt": Side()}
     asked: list[str | None] = []
 
     def open_model(name: str | None) -> tuple[Side, int]:
         asked.append(name)
-        return Side(), 4
+        return sides[name], 4
 
-    baseline = Baseline("model", "old.ckpt", "old.ckpt")
-    with both_sides(baseline, repository=repository, open_model=open_model, worker=[]) as (one, other, frames):
-        assert one is not other
-        assert frames == 4
-    assert asked == [None, "old.ckpt"]
+    with models_in_turns(open_model, "old.ckpt", first) as pair:
+        assert pair == (sides[None], sides["old.ckpt"], 4)
+    assert asked == order
+
+
+WORKER = """
+import sys
+from fusionkd.realtime.processes import own_output, serve
+from fusionkd.realtime.turns import CallSide
+from package.work import work
+with own_output() as sink:
+    serve(CallSide(work), 5, source=sys.stdin, sink=sink)
+"""
+
+
+def test_each_side_runs_its_own_revisions_code(repository: Path) -> None:
+    """A commit that makes the program three times as slow, seen from both sides of it."""
+    for spins in (20_000, 60_000):
+        (repository / "package").mkdir(exist_ok=True)
+        (repository / "package" / "work.py").write_text(f"def work(frame):\n    for _ in range({spins}): pass\n")
+        (repository / "package" / "worker.py").write_text(WORKER)
+        git(repository, "add", ".")
+        git(repository, *AUTHOR, "commit", "--quiet", "--message", str(spins))
+    with checked_out(repository, "HEAD~1") as before:
+        command = [sys.executable, "-m", "package.worker"]
+        with trees_in_turns((repository, before), command, False) as (candidate, baseline, frames):
+            assert frames == 5
+            took = [(candidate.times_ns([0])[0], baseline.times_ns([0])[0]) for _ in range(30)]
+    assert np.median([slow / fast for slow, fast in took]) == pytest.approx(3, rel=0.3)
+
+
+def test_a_revision_is_gated_start_by_start(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[tuple[tuple[Path, Path], list[str], bool]] = []
+
+    @contextmanager
+    def start(trees: tuple[Path, Path], worker: list[str], first: bool) -> Iterator[Pair]:
+        assert all(tree.is_dir() for tree in trees)
+        started.append((trees, worker, first))
+        yield Side(), Side(), 3
+
+    monkeypatch.setattr(against, "trees_in_turns", start)
+    baseline = parse_against("rev:main", repository=repository)
+    result = gate_against(
+        baseline, GatePlan(), repository=repository, open_model=lambda name: (Side(), 1), worker=["python"]
+    )
+    assert result.comparison.starts == len(started) == GatePlan().first_starts
+    trees, worker, _ = started[0]
+    assert (trees[0].resolve(), worker) == (repository.resolve(), ["python"])
+    assert len({trees for trees, _, _ in started}) == 1
+    assert not trees[1].exists()
 
 
 def test_section_of_the_report() -> None:
     slow, fast = np.full((30, 2), 40 * 10**6, np.int64), np.full((30, 2), 20 * 10**6, np.int64)
-    text = gate_markdown(compare(slow, fast), Baseline("revision", "0" * 40, "rev:main"))
+    text = gate_markdown(compare(slow, fast, starts=10), Baseline("revision", "0" * 40, "rev:main"))
     assert text.startswith("### Relative gate: slower\n")
     assert "| median | 40.00 ms | 20.00 ms | 2.000 | 2.000 to 2.000 | 1.03 | slower |" in text
     assert "`rev:main`" in text
@@ -97,7 +154,9 @@ def test_section_of_the_report() -> None:
 
 def test_a_report_gets_the_section_and_a_file(tmp_path: Path) -> None:
     times = np.full((30, 2), 10**7, np.int64)
-    report = GateReport(Baseline("model", "a.ckpt", "a.ckpt"), GateResult(compare(times, times), times, times))
+    report = GateReport(
+        Baseline("model", "a.ckpt", "a.ckpt"), GateResult(compare(times, times, starts=6), times, times)
+    )
     (tmp_path / "report.md").write_text("## Deadline met\n")
     report.write(tmp_path)
     assert (tmp_path / "report.md").read_text().startswith("## Deadline met\n\n### Relative gate: not slower\n")
@@ -136,36 +195,18 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> GateSubject:
     return GateSubject("zoo:student", Running("eager"), root=root, count=2)
 
 
-def options(*given: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    add_gate_options(parser)
-    return parser.parse_args(given)
-
-
 @pytest.mark.slow
-def test_the_working_tree_against_its_own_revision(subject: GateSubject) -> None:
-    """Through two processes; so few rounds decide nothing on a busy machine, but both sides answer."""
-    if not (REPOSITORY / ".git").exists():
-        pytest.skip("not a git repository: there is no revision to compare with")
-    try:
-        git(REPOSITORY, "cat-file", "-e", "HEAD:fusionkd/realtime/gate_subject.py")
-    except UserError:
-        pytest.skip("the revision HEAD has no gate yet")
-    report = run_gate_options(options("--against", "rev:HEAD", "--most-rounds", "20"), subject, REPOSITORY)
-    assert report.baseline.name == commit_of(REPOSITORY, "HEAD")
-    said = report.to_dict()
-    assert said["rounds"] == 20
-    assert 0.2 < said["median"]["value"] < 5
-    assert report.status == {"not slower": 0, "slower": 1, "inconclusive": 2}[said["verdict"]]
-    json.dumps(said)
+def test_the_student_as_a_worker_of_two_trees(subject: GateSubject) -> None:
+    with trees_in_turns((REPOSITORY, REPOSITORY), subject.worker(), True) as (candidate, baseline, frames):
+        assert frames == 2
+        assert min(candidate.times_ns([0, 1])) > 0
+        assert min(baseline.times_ns([1])) > 0
 
 
-@pytest.mark.slow
-def test_a_much_smaller_student_is_not_slower_than_its_teacher(subject: GateSubject) -> None:
-    """In one process: the fused teacher takes several times as long on any machine."""
-    report = run_gate_options(options("--against", "zoo:fused", "--most-rounds", "20"), subject)
-    assert (report.status, report.result.comparison.verdict) == (0, "not slower")
-    assert report.result.comparison.median.value < 0.8
+def test_the_student_in_this_process(subject: GateSubject) -> None:
+    with models_in_turns(subject.open, "zoo:student", False) as (candidate, baseline, frames):
+        assert frames == 2
+        assert min(*candidate.times_ns([0, 1]), *baseline.times_ns([1])) > 0
 
 
 def test_a_worker_is_told_the_same(subject: GateSubject) -> None:
