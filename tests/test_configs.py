@@ -16,7 +16,7 @@ from fusionkd.teachers import FrozenTeacher
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 MINI = CONFIGS / "nuscenes_mini.yaml"
-OVERLAYS = {"control_mini.yaml": MINI, "own_teacher.yaml": MINI}
+OVERLAYS = dict.fromkeys(("control_mini.yaml", "own_teacher.yaml", "label_free.yaml", "pseudo_label.yaml"), MINI)
 SIMULATED_TEACHERS = ("lidar", "camera", "fused")
 
 
@@ -37,7 +37,11 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
         content = yaml.safe_load((CONFIGS / "teachers" / f"{name}.yaml").read_text())
         spec = content["model"]["student"]
         spec["init_args"]["grid"] = content["data"]["init_args"]["grid"]
-        save_model(build_model(spec), folder / f"{name}.safetensors", card={"figures": {}, "simulated": True})
+        save_model(
+            build_model(spec),
+            folder / f"{name}.safetensors",
+            card={"figures": {"mAP": 0.0, "AP/car": 0.0}, "simulated": True},
+        )
     return folder
 
 
@@ -90,6 +94,32 @@ def test_main_job_runs_on_a_simulated_world(zoo: Path, world: Path, tmp_path: Pa
     options += ["--data.init_args.train_split", "[scene-0061, scene-0103]"]
     command = ["fit", "--config", str(MINI), *quick(world, tmp_path), *options, *teachers_from(zoo)]
     assert guarded(train, command) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["label_free", "pseudo_label"])
+def test_delivery_runs_on_a_simulated_world(name: str, zoo: Path, world: Path, tmp_path: Path) -> None:
+    options = ["--data.init_args.train_split", "[scene-0061, scene-0103]"]
+    if name == "pseudo_label":
+        options += ["--data.init_args.unlabelled_per_batch", "1"]
+    files = files_of(CONFIGS / "distill" / f"{name}.yaml")
+    assert guarded(train, ["fit", *files, *quick(world, tmp_path), *options, *teachers_from(zoo)]) == 0
+
+
+def test_label_free_reads_no_annotation(world: Path) -> None:
+    options = ["--data.init_args.root", str(world), "--data.init_args.train_split", "[scene-0061, scene-0103]"]
+    files = files_of(CONFIGS / "distill" / "label_free.yaml")
+    data = build_cli([*files, *options, "--trainer.logger", "false"], run=False).datamodule
+    data.prepare_data()
+    data.setup("fit")
+    records = data.records("train")
+    assert len(records) == 6
+    assert not any(record.labelled for record in records)
+
+
+def test_pseudo_labels_are_the_only_term() -> None:
+    files = files_of(CONFIGS / "distill" / "pseudo_label.yaml")
+    assert list(build_cli([*files, "--trainer.logger", "false"], run=False).model.terms) == ["labels"]
 
 
 @pytest.mark.slow
