@@ -82,7 +82,11 @@ def export_onnx(item: Exportable, path: Path, *, maps: bool = True) -> None:
     """
     onnx = require_onnx()
     network = CandidateNetwork(item.model, item.spec, maps=MAPS if maps else ())
-    arrays = prepare(example_raw(item.spec), item.spec)
+    # The made-up frame has a rig of its own, which a network for a fixed rig would refuse.
+    anywhere = (
+        item.spec if item.spec.camera is None else replace(item.spec, camera=replace(item.spec.camera, fixed_rig=None))
+    )
+    arrays = prepare(example_raw(anywhere), anywhere)
     inputs = {name: torch.from_numpy(arrays[name]) for name in item.spec.inputs}
     pillars = torch.export.Dim("pillars", min=1, max=2**20)
     free = {name: {0: pillars} if name in ("points", "count", "coords") else None for name in inputs}
