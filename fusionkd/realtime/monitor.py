@@ -4,7 +4,7 @@ The words are those of ISO 26262-1:2018: fault detection time interval (FDTI, fr
 reaction time interval (FRTI, from detection to the reaction) and fault tolerant time interval (FTTI, what the vehicle
 can bear). Words alone: no compliance with that or any other standard is claimed.
 
-Nothing here needs torch, and nothing grows with the number of frames.
+Nothing here needs more than the standard library, and nothing grows with the number of frames.
 """
 
 import threading
