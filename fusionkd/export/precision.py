@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fusionkd.deploy import DeploySpec
-from fusionkd.deploy.onnx import SPEC_KEY
+from fusionkd.deploy.onnx import SPEC_KEY, open_session
 from fusionkd.deploy.prepare import Inputs
 from fusionkd.errors import UserError
 from fusionkd.export.half import CONVOLUTIONS, halve
@@ -27,9 +27,15 @@ from fusionkd.preprocess.views import PillarView
 QUANTIZED = ("Conv", "ConvTranspose", "Relu", "Add", "MaxPool")
 """Operators that run in eight bits: the convolutions, and what stands between them, so that numbers stay small."""
 
+RANGES = ("MinMax", "Percentile")
+"""Ways to find the range of an activation: all that the calibration frames showed, or nearly all. A few pillars answer
+ten times as strongly as the rest, and a range that holds them too leaves the rest no digits; a network that reads a
+raster has no such outliers, and loses what is cut off. So both are made and the better one is kept."""
+
 PERCENTILE = 99.99
-"""Of the calibration frames' activations: a few pillars answer ten times as strongly as the rest, and a range that
-holds them too leaves the rest no digits."""
+
+TRIED_EVERY = 4
+"""One of so many calibration frames decides which ranges are better, and takes no part in finding them."""
 
 
 def to_fp16(source: Path, path: Path) -> None:
@@ -50,7 +56,8 @@ def to_fp16(source: Path, path: Path) -> None:
 def to_int8(source: Path, path: Path, frames: Sequence[Inputs], *, reduce_range: bool = False) -> None:
     """Write an exported network with its body in eight bits, by ONNX Runtime's static quantization (QDQ, per channel).
 
-    The layers that give the maps keep 32 bits.
+    The layers that give the maps keep 32 bits. Ranges are found in the ways of ``RANGES``; the one whose maps are
+    closer on frames that were held back is kept.
 
     Args:
         source: File of ``export_onnx`` with maps.
@@ -63,26 +70,53 @@ def to_int8(source: Path, path: Path, frames: Sequence[Inputs], *, reduce_range:
     """
     proto, spec, about = _read(source)
     _check_frames(frames)
+    alike = _alike(frames, spec)
+    tried, calibrating = alike[::TRIED_EVERY], [f for k, f in enumerate(alike) if k % TRIED_EVERY or len(alike) == 1]
+    kept = kept_nodes(proto.graph)
+    with tempfile.TemporaryDirectory() as folder, _silence():
+        files = {name: Path(folder) / f"{name}.onnx" for name in RANGES}
+        for name, file in files.items():
+            _quantize(source, file, calibrating, ranges=name, kept=kept, reduce_range=reduce_range)
+        errors = _map_errors(source, list(files.values()), tried)
+        best = min(RANGES, key=lambda name: errors[files[name]])
+        small = require_onnx().load(str(files[best]))
+    calibration = {"frames": len(frames), "ranges": best}
+    write_onnx(small, path, spec=spec, about={**about, "precision": "int8", "calibration": calibration})
+
+
+def _quantize(
+    source: Path, path: Path, frames: Sequence[Inputs], *, ranges: str, kept: list[str], reduce_range: bool
+) -> None:
     from onnxruntime import quantization
 
-    with tempfile.TemporaryDirectory() as folder, _silence():
-        quantized = Path(folder) / "quantized.onnx"
-        quantization.quantize_static(
-            str(source),
-            str(quantized),
-            _reader(quantization.CalibrationDataReader, _alike(frames, spec)),
-            quant_format=quantization.QuantFormat.QDQ,
-            op_types_to_quantize=list(QUANTIZED),
-            nodes_to_exclude=kept_nodes(proto.graph),
-            calibrate_method=quantization.CalibrationMethod.Percentile,
-            extra_options={"CalibPercentile": PERCENTILE},
-            per_channel=True,
-            reduce_range=reduce_range,
-            activation_type=quantization.QuantType.QUInt8,
-            weight_type=quantization.QuantType.QInt8,
-        )
-        small = require_onnx().load(str(quantized))
-    write_onnx(small, path, spec=spec, about={**about, "precision": "int8", "calibration_frames": len(frames)})
+    quantization.quantize_static(
+        str(source),
+        str(path),
+        _reader(quantization.CalibrationDataReader, frames),
+        quant_format=quantization.QuantFormat.QDQ,
+        op_types_to_quantize=list(QUANTIZED),
+        nodes_to_exclude=kept,
+        calibrate_method=getattr(quantization.CalibrationMethod, ranges),
+        extra_options={"CalibPercentile": PERCENTILE} if ranges == "Percentile" else {},
+        per_channel=True,
+        reduce_range=reduce_range,
+        activation_type=quantization.QuantType.QUInt8,
+        weight_type=quantization.QuantType.QInt8,
+    )
+
+
+def _map_errors(source: Path, files: Sequence[Path], frames: Sequence[Inputs]) -> dict[Path, float]:
+    """Mean over the heads' maps of the relative error of each file."""
+    sessions = {file: open_session(file) for file in (source, *files)}
+    names = [value.name for value in sessions[source].get_outputs() if value.name in MAPS and value.name != "bev"]
+    errors: dict[Path, list[float]] = {file: [] for file in files}
+    for frame in frames:
+        wanted = sessions[source].run(names, frame)
+        for file in files:
+            found = sessions[file].run(names, frame)
+            off = [np.abs(b - a).mean() / max(np.abs(a).mean(), 1e-12) for a, b in zip(wanted, found)]
+            errors[file].append(float(np.mean(off)))
+    return {file: float(np.mean(values)) for file, values in errors.items()}
 
 
 def to_int8_modelopt(source: Path, path: Path, frames: Sequence[Inputs]) -> None:
@@ -118,7 +152,7 @@ def to_int8_modelopt(source: Path, path: Path, frames: Sequence[Inputs]) -> None
             output_path=str(quantized),
         )
         small = require_onnx().load(str(quantized))
-    about = {**about, "precision": "int8 (modelopt)", "calibration_frames": len(frames)}
+    about = {**about, "precision": "int8 (modelopt)", "calibration": {"frames": len(frames)}}
     write_onnx(small, path, spec=spec, about=about)
 
 
