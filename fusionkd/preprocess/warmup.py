@@ -9,7 +9,7 @@ import numpy as np
 
 from fusionkd.geometry.grid import BevGrid
 from fusionkd.geometry.iou import rotated_iou_bev
-from fusionkd.preprocess.boxes import points_in_boxes
+from fusionkd.preprocess.boxes import points_in_boxes, replace_points_in_boxes
 from fusionkd.preprocess.cells import crop_to_grid
 from fusionkd.preprocess.compiled import forget_stale_kernels
 from fusionkd.preprocess.depth import lidar_depth_maps
@@ -55,6 +55,7 @@ def compile_kernels(progress: Callable[[str], None] | None = None) -> float:
         "pillars_of_sweeps": lambda: pillars_of_sweeps([points], grid, max_points=2, max_pillars=4, **motion),
         "raster_of_sweeps": lambda: raster_of_sweeps([points], grid, z_slices=2, **motion),
         "points_in_boxes": lambda: points_in_boxes(points, boxes),
+        "replace_points_in_boxes": lambda: replace_points_in_boxes(points, boxes, points),
         "lidar_depth_maps": lambda: lidar_depth_maps(points, image_from_ego=eye, size_px=(8, 8), stride=4),
         "frustum_cells": lambda: frustum_cells(eye, (1.0,), grid=grid, size_px=(8, 8), size=(1, 1)),
         "normalise_images": lambda: normalise_images(np.zeros((1, 2, 2, 3), np.uint8)),
