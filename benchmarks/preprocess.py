@@ -35,7 +35,7 @@ def fusion(drive: Drive, rounds: int) -> list[Row]:
     found = drive.by_fusionkd(key_from_ego=invert_rigid(EGO_FROM_LIDAR))
     np.testing.assert_allclose(found[:, :4], expected.points.T, rtol=0, atol=2e-5)
     np.testing.assert_allclose(found[:, 4], age[0], rtol=0, atol=1e-6)
-    sweeps, motion = drive.read(), drive.motion()
+    sweeps, motion = [sweep.copy() for sweep in drive.read()], drive.motion()
     np.testing.assert_array_equal(fuse_sweeps(sweeps, **motion, threads=2), fuse_sweeps(sweeps, **motion))
     return [
         compare(
