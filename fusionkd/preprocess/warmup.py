@@ -50,6 +50,7 @@ def compile_kernels(progress: Callable[[str], None] | None = None) -> float:
         "fuse_sweeps in threads": lambda: fuse_sweeps([points, points], **two, threads=2),
         "crop_to_grid": lambda: crop_to_grid(points, grid),
         "hard_pillars": lambda: hard_pillars(points, grid, max_points=2, max_pillars=4),
+        "hard_pillars in threads": lambda: hard_pillars(points, grid, max_points=2, max_pillars=4, threads=2),
         "dynamic_pillars": lambda: dynamic_pillars(points, grid),
         "mean_voxels": lambda: mean_voxels(points, grid, max_points=2, max_voxels=4),
         "bev_raster": lambda: bev_raster(points, grid, z_slices=2),
