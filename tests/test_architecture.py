@@ -28,7 +28,7 @@ ORDER = (
 BESIDE = {("data", "simulation"), ("metrics", "data")}
 """Imports within a line: data fills a missing root, the metric reads its truth from the index."""
 
-NUMBA = ("preprocess/", "simulation/", "metrics/", "geometry/iou.py")
+NUMBA = ("preprocess/", "simulation/", "metrics/", "geometry/iou.py", "geometry/suppression.py")
 CONCRETE_MODELS_ARE_NOT = ("values", "losses", "loss", "targets", "decode", "heatmap")
 """Modules of ``models`` that distillation may know: values and functions, no network."""
 

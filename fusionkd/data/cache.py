@@ -16,7 +16,8 @@ def cache_folder(root: Path) -> Path:
     """
     beside = root / ".fusionkd"
     try:
-        beside.mkdir(exist_ok=True)
+        if not beside.is_dir():
+            beside.mkdir(exist_ok=True)
         if os.access(beside, os.W_OK):
             return beside
     except OSError:

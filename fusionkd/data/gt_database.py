@@ -15,7 +15,7 @@ from fusionkd.data.index import FrameRecord
 from fusionkd.errors import UserError
 from fusionkd.geometry import DETECTION_CLASSES, Boxes3D
 from fusionkd.geometry.iou import rotated_iou_bev
-from fusionkd.preprocess import points_in_boxes
+from fusionkd.preprocess import points_in_boxes, replace_points_in_boxes
 
 BEV_COLUMNS = (0, 1, 3, 4, 6)
 """Columns x, y, l, w, yaw of a box row."""
@@ -174,18 +174,18 @@ class GtPaster:
         boxes = sample.frame.boxes
         if boxes is None:
             return sample
-        chosen = self._without_collision(self._candidates(boxes, generator), boxes)
+        chosen = self._without_collision(self.candidates(boxes, generator), boxes)
         if not chosen:
             return sample
         new = Boxes3D.from_array(self.database.boxes[chosen], self.database.label[chosen])
-        points = sample.frame.points
-        outside = points_in_boxes(points, new.to_array()) < 0
-        clouds = [points[outside], *(self.database.cloud(item) for item in chosen)]
-        frame = replace(sample.frame, points=np.concatenate(clouds), boxes=Boxes3D.concatenate([boxes, new]))
+        objects = np.concatenate([self.database.cloud(item) for item in chosen])
+        points = replace_points_in_boxes(sample.frame.points, new.to_array(), objects)
+        frame = replace(sample.frame, points=points, boxes=Boxes3D.concatenate([boxes, new]))
         pasted = np.concatenate([sample.pasted, np.ones(len(new), np.bool_)])
         return replace(sample, frame=frame, pasted=pasted)
 
-    def _candidates(self, boxes: Boxes3D, generator: np.random.Generator) -> list[int]:
+    def candidates(self, boxes: Boxes3D, generator: np.random.Generator) -> list[int]:
+        """Objects drawn for a frame with these boxes, whether they collide or not."""
         items: list[int] = []
         for name, most in self.settings.fill_up_to.items():
             label = DETECTION_CLASSES.index(name)
@@ -196,12 +196,12 @@ class GtPaster:
         return items
 
     def _without_collision(self, items: Sequence[int], boxes: Boxes3D) -> list[int]:
-        rows = np.concatenate([boxes.to_array(), self.database.boxes[list(items)]])[:, BEV_COLUMNS]
-        overlap = rotated_iou_bev(rows, rows) > 0
-        taken = list(range(len(boxes)))
-        chosen = []
-        for place, item in enumerate(items, start=len(boxes)):
-            if not overlap[place, taken].any():
-                taken.append(place)
-                chosen.append(item)
-        return chosen
+        present = boxes.to_array()[:, BEV_COLUMNS]
+        drawn = self.database.boxes[list(items)][:, BEV_COLUMNS]
+        free = ~(rotated_iou_bev(drawn, present) > 0).any(axis=1)
+        collide = rotated_iou_bev(drawn, drawn) > 0
+        chosen: list[int] = []
+        for place in np.flatnonzero(free).tolist():
+            if not collide[place, chosen].any():
+                chosen.append(place)
+        return [items[place] for place in chosen]

@@ -17,7 +17,7 @@ from fusionkd.data.tables import as_text, fingerprint, version_folder
 from fusionkd.errors import UserError
 from fusionkd.geometry import CAMERAS, Boxes3D, invert_rigid, transform_points, wrap_angle_rad
 
-_FORMAT = "fusionkd-index-1"
+_FORMAT = "fusionkd-index-2"
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class NuScenesIndex:
         root = Path(root)
         folder = version_folder(root, version)
         tables = f"{_FORMAT};{fingerprint(folder)}"
-        path = cache_folder(root) / f"index-{version}.npz"
+        path = cache_folder(root) / f"index-{version}.arrays"
         arrays = load_arrays(path, tables)
         if arrays is None:
             begin = time.perf_counter()

@@ -1,15 +1,13 @@
-"""The arrays of a NuScenesIndex and how they are kept in one .npz file."""
+"""The arrays of a NuScenesIndex and how they are kept in one file."""
 
-import zipfile
-import zlib
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusionkd.data.cache import write_atomically
+from fusionkd.data.array_file import read_arrays, write_arrays
 from fusionkd.geometry import rotation_from_quaternion
 
 T = TypeVar("T")
@@ -207,35 +205,31 @@ _PARTS: dict[str, type[Any]] = {
 
 
 def save_arrays(path: Path, arrays: IndexArrays, fingerprint: str) -> None:
-    """Write the arrays and the fingerprint of their tables as .npz, atomically."""
-    flat: dict[str, NDArray[Any]] = {"fingerprint": np.array(fingerprint)}
+    """Write the arrays and the fingerprint of their tables, atomically."""
+    flat: dict[str, NDArray[Any]] = {}
     for field in fields(arrays):
         value = getattr(arrays, field.name)
         if field.name in _PARTS:
             flat.update({f"{field.name}.{inner.name}": getattr(value, inner.name) for inner in fields(value)})
         else:
             flat[field.name] = value
-
-    def write(stream: BinaryIO) -> None:
-        np.savez(stream, **flat)
-
-    write_atomically(path, write)
+    write_arrays(path, flat, note=fingerprint)
 
 
 def load_arrays(path: Path, fingerprint: str) -> IndexArrays | None:
-    """Read the arrays, or None where there are none of this fingerprint or the file is damaged."""
+    """The arrays, mapped into memory, or None where there are none of this fingerprint or the file is damaged."""
+    flat = read_arrays(path, note=fingerprint)
+    if flat is None:
+        return None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if str(file["fingerprint"]) != fingerprint:
-                return None
-            parts: dict[str, Any] = {name: _read_part(kind, name, file) for name, kind in _PARTS.items()}
-            return IndexArrays(**parts, category_names=file["category_names"], attribute_names=file["attribute_names"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        parts: dict[str, Any] = {name: _read_part(kind, name, flat) for name, kind in _PARTS.items()}
+        return IndexArrays(**parts, category_names=flat["category_names"], attribute_names=flat["attribute_names"])
+    except KeyError:
         return None
 
 
-def _read_part(kind: type[T], name: str, file: Any) -> T:
-    return kind(**{field.name: file[f"{name}.{field.name}"] for field in fields(kind)})  # type: ignore[arg-type]
+def _read_part(kind: type[T], name: str, flat: dict[str, NDArray[Any]]) -> T:
+    return kind(**{field.name: flat[f"{name}.{field.name}"] for field in fields(kind)})  # type: ignore[arg-type]
 
 
 def _rigid(wxyz: NDArray[np.float64], xyz_m: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from fusionkd.data.index_arrays import (
     SensorData,
     Sweeps,
 )
-from fusionkd.data.tables import Table
+from fusionkd.data.tables import Table, no_garbage_collection
 from fusionkd.errors import UserError
 from fusionkd.geometry import CAMERAS, DETECTION_CLASSES, rotation_from_quaternion
 
@@ -54,6 +54,11 @@ def build_arrays(folder: Path) -> IndexArrays:
     Raises:
         UserError: If a table is malformed, lacks a key or points to records that aren't there.
     """
+    with no_garbage_collection():
+        return _arrays(folder)
+
+
+def _arrays(folder: Path) -> IndexArrays:
     scene_table, sample_table = Table(folder / "scene.json"), Table(folder / "sample.json")
     sample_rows = sample_table.rows_by_token()
     scene_of_sample = sample_table.links("scene_token", scene_table.rows_by_token(), to="scene")

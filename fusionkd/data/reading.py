@@ -1,6 +1,8 @@
 """Reading sensor files, with errors that name the file, what was found and what was expected."""
 
 import os
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +18,38 @@ COLUMNS = 5
 _EXPECTED_SWEEP = "expected float32 x, y, z, intensity, ring for each point (20 bytes)"
 
 
-def read_sweep(path: Path) -> NDArray[np.float32]:
+class _Memory(threading.local):
+    """Memory of each thread for sweeps: new memory costs more, page by page, than the bytes that are read into it."""
+
+    def __init__(self) -> None:
+        self.blocks: list[NDArray[np.uint8]] = []
+
+
+_MEMORY = _Memory()
+
+
+def read_sweeps(paths: Sequence[Path]) -> list[NDArray[np.float32]]:
+    """``read_sweep`` of several files into memory that this thread's next call uses again.
+
+    Raises:
+        UserError: As ``read_sweep``.
+    """
+    blocks = _MEMORY.blocks
+    blocks += [np.empty(0, np.uint8) for _ in range(len(paths) - len(blocks))]
+    sweeps = []
+    for k, path in enumerate(paths):
+        sweeps.append(read_sweep(path, memory=blocks[k]))
+        if sweeps[k].nbytes > len(blocks[k]):
+            blocks[k] = sweeps[k].reshape(-1).view(np.uint8)
+    return sweeps
+
+
+def read_sweep(path: Path, *, memory: NDArray[np.uint8] | None = None) -> NDArray[np.float32]:
     """Points of a ``.pcd.bin`` file in the sensor's frame.
 
     Args:
         path: File of float32 values x, y, z (m), intensity (0..255), ring.
+        memory: Bytes to read into where the file fits, instead of new memory.
 
     Returns:
         (P, 5) float32, in the file's order.
@@ -30,7 +59,9 @@ def read_sweep(path: Path) -> NDArray[np.float32]:
     """
     try:
         with open(path, "rb", buffering=0) as stream:
-            values = np.empty(os.fstat(stream.fileno()).st_size, np.uint8)
+            size = os.fstat(stream.fileno()).st_size
+            fits = memory is not None and len(memory) >= size
+            values = memory[:size] if memory is not None and fits else np.empty(size, np.uint8)
             values = values[: stream.readinto(values.data)]
     except FileNotFoundError:
         raise UserError(f"LiDAR file {path} is missing. {_MISSING_FILE}") from None

@@ -1,8 +1,11 @@
 """The JSON tables of a nuScenes version, read column by column with errors that name the record."""
 
 import gc
-import json
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain, repeat
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusionkd.errors import UserError
+
+try:
+    from orjson import loads  # optional: twice as fast
+except ImportError:
+    from json import loads
 
 TABLES: tuple[str, ...] = (
     "category",
@@ -40,11 +48,11 @@ def version_folder(root: Path, version: str) -> Path:
     Raises:
         UserError: If the root or the version isn't there; the message lists the versions that are.
     """
-    hint = DOWNLOAD_HINT.format(version=version)
-    if not root.is_dir():
-        raise UserError(f"No nuScenes at {root.resolve()}: there is no such folder. {hint}")
     folder = root / version
     if not folder.is_dir():
+        hint = DOWNLOAD_HINT.format(version=version)
+        if not root.is_dir():
+            raise UserError(f"No nuScenes at {root.resolve()}: there is no such folder. {hint}")
         present = sorted(path.parent.name for path in root.glob("*/sample_data.json"))
         found = f"found only {', '.join(present)}" if present else "found no folder with tables"
         raise UserError(f"No nuScenes version {version!r} at {root.resolve()}: {found}. {hint}")
@@ -59,12 +67,13 @@ def fingerprint(folder: Path) -> str:
     """
     parts = []
     for name in TABLES:
-        path = folder / f"{name}.json"
-        if not path.is_file():
+        try:
+            stat = os.stat(f"{folder}{os.sep}{name}.json")
+        except FileNotFoundError:
             raise UserError(
-                f"Table {path} is missing. A nuScenes version needs all of: {', '.join(f'{t}.json' for t in TABLES)}."
-            )
-        stat = path.stat()
+                f"Table {folder / name}.json is missing. A nuScenes version needs all of: "
+                f"{', '.join(f'{t}.json' for t in TABLES)}."
+            ) from None
         parts.append(f"{name}:{stat.st_size}:{stat.st_mtime_ns}")
     return ";".join(parts)
 
@@ -84,10 +93,25 @@ class Table:
         records = _read_json(path)
         if not isinstance(records, list):
             raise UserError(f"Table {path} must hold a JSON list of records, found a {type(records).__name__}.")
+        self._length = len(records)
         self._records: list[dict[str, Any]] = records
+        self._columns: dict[str, list[Any]] = {}
+        self._part_into_columns()
+
+    def _part_into_columns(self) -> None:
+        """All columns at once, each record being looked at once; the records are let go if all are alike."""
+        first = self._records[0] if self._records else None
+        if not isinstance(first, dict) or len(first) < 2:
+            return
+        try:
+            values = zip(*map(itemgetter(*first), self._records))
+            self._columns = dict(zip(first, map(list, values)))
+        except (KeyError, TypeError):
+            return  # a column that is asked for tells which record lacks it
+        self._records = []
 
     def __len__(self) -> int:
-        return len(self._records)
+        return self._length
 
     def column(self, key: str) -> list[Any]:
         """The values of one key, in the table's order.
@@ -95,13 +119,17 @@ class Table:
         Raises:
             UserError: If a record lacks the key.
         """
-        try:
-            return [record[key] for record in self._records]
-        except (KeyError, TypeError):
-            number = next(i for i, r in enumerate(self._records) if not isinstance(r, dict) or key not in r)
-            raise UserError(
-                f"Record {number} of table {self.path} has no key {key!r}; every record needs it."
-            ) from None
+        if key not in self._columns:
+            try:
+                if self._length and not self._records:
+                    raise KeyError(key)
+                self._columns[key] = [record[key] for record in self._records]
+            except (KeyError, TypeError):
+                lacks = (i for i, r in enumerate(self._records) if not isinstance(r, dict) or key not in r)
+                raise UserError(
+                    f"Record {next(lacks, 0)} of table {self.path} has no key {key!r}; every record needs it."
+                ) from None
+        return self._columns[key]
 
     def numbers(self, key: str, *shape: int) -> NDArray[np.float64]:
         """A column of finite numbers, (records, *shape) float64.
@@ -111,7 +139,7 @@ class Table:
         """
         values = self.column(key)
         try:
-            array = np.asarray(values, dtype=np.float64).reshape(len(values), *shape)
+            array = _as_floats(values, shape)
         except (ValueError, TypeError):
             array = np.full((1, *shape), np.nan)
         if not np.all(np.isfinite(array)):
@@ -128,7 +156,7 @@ class Table:
 
     def rows_by_token(self) -> dict[str, int]:
         """Row of each token."""
-        return {token: row for row, token in enumerate(self.column("token"))}
+        return dict(zip(self.column("token"), range(len(self))))
 
     def links(self, key: str, rows: dict[str, int], *, to: str, optional: bool = False) -> NDArray[np.int64]:
         """A column of tokens as rows of the table that they point to.
@@ -148,7 +176,7 @@ class Table:
         self, key: str, tokens: Sequence[str], rows: dict[str, int], *, to: str, optional: bool = False
     ) -> NDArray[np.int64]:
         """Like ``links`` for tokens that were taken out of this table by other means."""
-        found = np.fromiter((rows.get(token, -1) for token in tokens), dtype=np.int64, count=len(tokens))
+        found = np.fromiter(map(rows.get, tokens, repeat(-1)), dtype=np.int64, count=len(tokens))
         for number in np.flatnonzero(found < 0):
             if not (optional and tokens[number] == ""):
                 raise UserError(
@@ -169,13 +197,26 @@ def as_text(values: NDArray[np.bytes_]) -> tuple[str, ...]:
 
 
 def _read_json(path: Path) -> Any:
-    # Millions of new dictionaries set off the garbage collector again and again, in vain: half of the time.
+    try:
+        return loads(path.read_bytes())
+    except (ValueError, OSError) as error:
+        raise UserError(f"Table {path} can't be read as JSON: {error}. Was its download or copy cut off?") from None
+
+
+def _as_floats(values: list[Any], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Numbers, or lists of as many numbers; an exception or NaN where they are something else."""
+    if shape and set(map(type, values)) <= {list} and set(map(len, values)) <= {shape[0]}:
+        return np.fromiter(chain.from_iterable(values), np.float64, len(values) * shape[0]).reshape(-1, *shape)
+    return np.asarray(values, dtype=np.float64).reshape(len(values), *shape)
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """For code that makes millions of dictionaries: they set the collector off again and again, in vain."""
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return json.loads(path.read_bytes())
-    except (ValueError, OSError) as error:
-        raise UserError(f"Table {path} can't be read as JSON: {error}. Was its download or copy cut off?") from None
+        yield
     finally:
         if collecting:
             gc.enable()

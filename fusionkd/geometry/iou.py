@@ -52,18 +52,23 @@ def _shared_area(a: Any, b: Any, polygon: Any, spare: Any) -> float:
 
 
 @njit(cache=True, nogil=True)
+def pair_iou(a: Any, b: Any, polygon: Any, spare: Any) -> float:
+    """Intersection over union of two rectangles (x, y, l, w, yaw); ``polygon`` and ``spare`` are (20, 2) to work in."""
+    reach = 0.5 * (math.hypot(a[2], a[3]) + math.hypot(b[2], b[3]))
+    area_a, area_b = a[2] * a[3], b[2] * b[3]
+    if math.hypot(a[0] - b[0], a[1] - b[1]) >= reach or area_a <= 0 or area_b <= 0:
+        return 0.0
+    shared = min(_shared_area(a, b, polygon, spare), area_a, area_b)
+    return float(shared / (area_a + area_b - shared))
+
+
+@njit(cache=True, nogil=True)
 def _rotated_iou(boxes_a: Any, boxes_b: Any, iou: Any) -> None:
     # Exact arithmetic needs 8 corners; 1.5 times as many per cut is the bound whatever rounding does.
     polygon, spare = np.empty((20, 2)), np.empty((20, 2))
     for i in range(len(boxes_a)):
         for j in range(len(boxes_b)):
-            a, b = boxes_a[i], boxes_b[j]
-            reach = 0.5 * (math.hypot(a[2], a[3]) + math.hypot(b[2], b[3]))
-            area_a, area_b = a[2] * a[3], b[2] * b[3]
-            apart = math.hypot(a[0] - b[0], a[1] - b[1]) >= reach
-            if not apart and area_a > 0 and area_b > 0:
-                shared = min(_shared_area(a, b, polygon, spare), area_a, area_b)
-                iou[i, j] = shared / (area_a + area_b - shared)
+            iou[i, j] = pair_iou(boxes_a[i], boxes_b[j], polygon, spare)
 
 
 def rotated_iou_bev(boxes_a: NDArray[Any], boxes_b: NDArray[Any]) -> NDArray[np.float64]:
@@ -79,13 +84,18 @@ def rotated_iou_bev(boxes_a: NDArray[Any], boxes_b: NDArray[Any]) -> NDArray[np.
     Raises:
         ValueError: If a shape is another, a number isn't finite or a size is negative.
     """
-    a, b = _checked(boxes_a, "boxes_a"), _checked(boxes_b, "boxes_b")
+    a, b = checked_rectangles(boxes_a, "boxes_a"), checked_rectangles(boxes_b, "boxes_b")
     iou = np.zeros((len(a), len(b)))
     _rotated_iou(a, b, iou)
     return iou
 
 
-def _checked(boxes: NDArray[Any], name: str) -> NDArray[np.float64]:
+def checked_rectangles(boxes: NDArray[Any], name: str) -> NDArray[np.float64]:
+    """Rows (x, y, l, w, yaw) as contiguous float64.
+
+    Raises:
+        ValueError: If the shape is another, a number isn't finite or a size is negative.
+    """
     array = np.ascontiguousarray(boxes, dtype=np.float64)
     if array.ndim != 2 or array.shape[1] != 5:
         raise ValueError(f"{name} must have shape (boxes, 5): x, y, l, w, yaw; found {array.shape}.")

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from fusionkd.errors import UserError
 from fusionkd.geometry.boxes import Boxes3D
-from fusionkd.geometry.iou import rotated_iou_bev
+from fusionkd.geometry.iou import checked_rectangles
+from fusionkd.geometry.suppression import circle_kept, rotated_kept
 
 DEFAULT_RADIUS_M = (2.0, 3.0, 3.0, 3.5, 3.5, 0.8, 0.9, 0.9, 0.4, 0.4)
 """Circle radius per class of ``DETECTION_CLASSES``: less than what two neighbours keep as distance."""
@@ -26,9 +27,8 @@ def circle_nms(xy_m: NDArray[Any], score: NDArray[Any], *, radius_m: float) -> N
         radius_m: Radius of suppression.
     """
     order = np.argsort(-score, kind="stable")
-    points = xy_m[order].astype(np.float64)
-    near = ((points[:, None] - points[None]) ** 2).sum(axis=-1) <= radius_m**2
-    return order[_greedy(near)]
+    kept: NDArray[np.int64] = order[circle_kept(np.ascontiguousarray(xy_m[order], np.float64), float(radius_m))]
+    return kept
 
 
 def rotated_nms(boxes: NDArray[Any], score: NDArray[Any], *, iou: float) -> NDArray[np.int64]:
@@ -40,17 +40,8 @@ def rotated_nms(boxes: NDArray[Any], score: NDArray[Any], *, iou: float) -> NDAr
         iou: Largest overlap from above that two kept boxes may have.
     """
     order = np.argsort(-score, kind="stable")
-    return order[_greedy(rotated_iou_bev(boxes[order], boxes[order]) > iou)]
-
-
-def _greedy(conflict: NDArray[np.bool_]) -> NDArray[np.int64]:
-    alive = np.ones(len(conflict), np.bool_)
-    kept = []
-    for i in range(len(conflict)):
-        if alive[i]:
-            kept.append(i)
-            alive[i + 1 :] &= ~conflict[i, i + 1 :]
-    return np.asarray(kept, np.int64)
+    kept: NDArray[np.int64] = order[rotated_kept(checked_rectangles(boxes[order], "boxes"), float(iou))]
+    return kept
 
 
 @dataclass(frozen=True)

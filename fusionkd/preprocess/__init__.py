@@ -1,6 +1,6 @@
 """From raw LiDAR points to what the networks read: Numba kernels behind pure functions on arrays."""
 
-from fusionkd.preprocess.boxes import count_points_in_boxes, points_in_boxes
+from fusionkd.preprocess.boxes import count_points_in_boxes, points_in_boxes, replace_points_in_boxes
 from fusionkd.preprocess.cells import crop_to_grid
 from fusionkd.preprocess.depth import lidar_depth_maps
 from fusionkd.preprocess.direct import pillars_of_sweeps, raster_of_sweeps
@@ -28,4 +28,5 @@ __all__ = [
     "points_in_boxes",
     "raster_channels",
     "raster_of_sweeps",
+    "replace_points_in_boxes",
 ]

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from fusionkd.preprocess.cells import BLOCK
 from fusionkd.preprocess.checks import checked_boxes, checked_count, checked_points
+from fusionkd.preprocess.lanes import copy_point
 from fusionkd.preprocess.threads import in_threads
 
 _TILES = 64
@@ -134,3 +135,36 @@ def count_points_in_boxes(points: NDArray[Any], boxes: NDArray[Any], *, threads:
     Args and errors are those of ``points_in_boxes``.
     """
     return _searched(points, boxes, threads)[1]
+
+
+@njit(cache=True, nogil=True)
+def _copy_outside(points: Any, first: Any, out: Any) -> int:
+    """The points in no box, row after row; ``out`` has room for all points."""
+    at = 0
+    for i in range(len(points)):
+        copy_point(out, at, points, i)
+        at += first[i] < 0
+    return at
+
+
+def replace_points_in_boxes(
+    points: NDArray[np.float32], boxes: NDArray[Any], added: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The points that lie in none of the boxes, followed by others: what pasting objects does to a cloud.
+
+    Args:
+        points: (P, 5) float32.
+        boxes: (N, 9), see ``points_in_boxes``.
+        added: (Q, 5) float32.
+
+    Returns:
+        (P' + Q, 5) float32, a new array.
+
+    Raises:
+        ValueError: If a shape is another, or a box isn't finite or has a negative size.
+    """
+    points, added = checked_points(points, name="points"), checked_points(added, name="added")
+    out = np.empty((len(points) + len(added), 5), np.float32)
+    kept = _copy_outside(points, points_in_boxes(points, boxes), out)
+    out[kept : kept + len(added)] = added
+    return out[: kept + len(added)]

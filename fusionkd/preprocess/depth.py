@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from fusionkd.preprocess.cells import BLOCK
 from fusionkd.preprocess.checks import checked_count, checked_points, checked_transforms
 from fusionkd.preprocess.threads import in_threads
 
@@ -14,21 +15,50 @@ from fusionkd.preprocess.threads import in_threads
 def _draw_depth(
     points: Any, image_from_ego: Any, first: int, last: int, stride: int, min_depth_m: Any, depth: Any
 ) -> None:
-    _, height, width = depth.shape
-    for n in range(first, last):
-        t = image_from_ego[n]
-        for i in range(len(points)):
-            x, y, z = np.float64(points[i, 0]), np.float64(points[i, 1]), np.float64(points[i, 2])
-            d = t[2, 0] * x + t[2, 1] * y + t[2, 2] * z + t[2, 3]
-            # Written so that NaN and infinity fail.
-            if not (min_depth_m <= d < np.inf):
-                continue
-            column = (t[0, 0] * x + t[0, 1] * y + t[0, 2] * z + t[0, 3]) / (d * stride)
-            row = (t[1, 0] * x + t[1, 1] * y + t[1, 2] * z + t[1, 3]) / (d * stride)
-            if 0 <= column < width and 0 <= row < height:
-                nearest = depth[n, int(row), int(column)]
-                if nearest == 0 or d < nearest:
-                    depth[n, int(row), int(column)] = d
+    """Draws all points into the maps (N, height, width) of the cameras from ``first`` to ``last``."""
+    xyz, cell, away_m = np.empty((3, BLOCK)), np.empty(BLOCK, np.int32), np.empty(BLOCK)
+    for start in range(0, len(points), BLOCK):
+        count = min(BLOCK, len(points) - start)
+        for i in range(count):
+            for axis in range(3):
+                xyz[axis, i] = points[start + i, axis]
+        for n in range(first, last):
+            _project(xyz, count, image_from_ego[n], stride, min_depth_m, depth.shape, cell, away_m)
+            for i in range(_seen(cell, away_m, count)):
+                row, column = divmod(cell[i], depth.shape[2])
+                nearest = depth[n, row, column]
+                if nearest == 0 or away_m[i] < nearest:
+                    depth[n, row, column] = away_m[i]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _project(xyz: Any, count: int, t: Any, stride: int, min_depth_m: Any, shape: Any, cell: Any, away_m: Any) -> None:
+    """Cell ``row * width + column`` of each point of a block, -1 outside the image, and its depth."""
+    x, y, z = xyz[0], xyz[1], xyz[2]
+    t00, t01, t02, t03 = t[0, 0], t[0, 1], t[0, 2], t[0, 3]
+    t10, t11, t12, t13 = t[1, 0], t[1, 1], t[1, 2], t[1, 3]
+    t20, t21, t22, t23 = t[2, 0], t[2, 1], t[2, 2], t[2, 3]
+    height, width, per_block = float(shape[1]), float(shape[2]), float(stride)
+    for i in range(count):
+        d = t20 * x[i] + t21 * y[i] + t22 * z[i] + t23
+        column = (t00 * x[i] + t01 * y[i] + t02 * z[i] + t03) / (d * per_block)
+        row = (t10 * x[i] + t11 * y[i] + t12 * z[i] + t13) / (d * per_block)
+        # Written so that NaN and infinity fail.
+        seen = (d >= min_depth_m) & (d < np.inf) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        place = np.floor(row) * width + np.floor(column)
+        cell[i] = np.int32(place if seen else -1.0)
+        away_m[i] = d
+
+
+@njit(cache=True, nogil=True)
+def _seen(cell: Any, away_m: Any, count: int) -> int:
+    """Moves what is in the image to the front; returns how much it is."""
+    seen = 0
+    for i in range(count):
+        here = cell[i]
+        cell[seen], away_m[seen] = here, away_m[i]
+        seen += here >= 0
+    return seen
 
 
 def lidar_depth_maps(

@@ -32,7 +32,7 @@ def _sweep_to_pillars(
 ) -> int:
     block = np.empty((BLOCK, 5), np.float32)
     for first in range(0, len(sweep), BLOCK):
-        kept = move_sweep(sweep[first : first + BLOCK], axes, age_s, min_distance_m, block, 0)
+        kept = move_sweep(sweep[first : first + BLOCK], axes, age_s, min_distance_m, block, 0, BLOCK)
         pillars = add_to_pillars(block[:kept], where, max_pillars, memory, pillars)
     return pillars
 
@@ -41,7 +41,7 @@ def _sweep_to_pillars(
 def _sweep_to_raster(sweep: Any, axes: Any, age_s: Any, min_distance_m: Any, where: Lattice, sums: RasterSums) -> None:
     block = np.empty((BLOCK, 5), np.float32)
     for first in range(0, len(sweep), BLOCK):
-        kept = move_sweep(sweep[first : first + BLOCK], axes, age_s, min_distance_m, block, 0)
+        kept = move_sweep(sweep[first : first + BLOCK], axes, age_s, min_distance_m, block, 0, BLOCK)
         add_to_raster(block[:kept], where, sums)
 
 

@@ -27,12 +27,14 @@ def _is_kept(sweep: Any, i: int, min_distance_m: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def move_sweep(sweep: Any, axes: Any, age_s: Any, min_distance_m: Any, out: Any, at: int) -> int:
+def move_sweep(sweep: Any, axes: Any, age_s: Any, min_distance_m: Any, out: Any, at: int, end: int) -> int:
     """Writes the moved points that are kept into ``out``, row after row from ``at``; returns the row after the last.
 
-    Row ``at`` plus the number of points must not be more than ``len(out)``: what isn't kept is overwritten.
+    Rows from ``end`` on are left alone; no more than ``end - at`` points are kept.
     """
     for i in range(len(sweep)):
+        if at == end:  # a point that isn't kept is written, too, before the next one overwrites it
+            break
         # Products and sums are float64, as in the devkit: a pose in global metres has no room in float32.
         move_point(out, at, axes, np.float64(sweep[i, 0]), np.float64(sweep[i, 1]), np.float64(sweep[i, 2]))
         out[at, 3], out[at, 4] = sweep[i, 3], age_s
@@ -81,9 +83,11 @@ class Sweeps:
     def __len__(self) -> int:
         return len(self.clouds)
 
-    def move(self, sweep: int, out: NDArray[np.float32], at: int) -> int:
+    def move(self, sweep: int, out: NDArray[np.float32], at: int, end: int) -> int:
         """``move_sweep`` of one of them."""
-        moved: int = move_sweep(self.clouds[sweep], self.axes[sweep], self.age_s[sweep], self.min_distance_m, out, at)
+        moved: int = move_sweep(
+            self.clouds[sweep], self.axes[sweep], self.age_s[sweep], self.min_distance_m, out, at, end
+        )
         return moved
 
 
@@ -143,7 +147,7 @@ def fuse_sweeps(
         out = np.empty((sum(map(len, given.clouds)), 5), np.float32)
         at = 0
         for k in range(len(given)):
-            at = given.move(k, out, at)
+            at = given.move(k, out, at, len(out))
         return out[:at]
     return _in_parallel(given, threads)
 
@@ -161,10 +165,7 @@ def _in_parallel(given: Sweeps, threads: int) -> NDArray[np.float32]:
 
     def move(start: int, stop: int) -> None:
         for k in range(start, stop):
-            # Into memory of its own first, because a point that isn't kept is written, too, before it is overwritten.
-            part = np.empty((len(given.clouds[k]), 5), np.float32)
-            given.move(k, part, 0)
-            out[end[k] - kept[k] : end[k]] = part[: kept[k]]
+            given.move(k, out, int(end[k] - kept[k]), int(end[k]))
 
     in_threads(move, len(given), threads=threads)
     return out

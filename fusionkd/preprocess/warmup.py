@@ -9,7 +9,8 @@ import numpy as np
 
 from fusionkd.geometry.grid import BevGrid
 from fusionkd.geometry.iou import rotated_iou_bev
-from fusionkd.preprocess.boxes import points_in_boxes
+from fusionkd.geometry.nms import circle_nms, rotated_nms
+from fusionkd.preprocess.boxes import points_in_boxes, replace_points_in_boxes
 from fusionkd.preprocess.cells import crop_to_grid
 from fusionkd.preprocess.compiled import forget_stale_kernels
 from fusionkd.preprocess.depth import lidar_depth_maps
@@ -49,19 +50,28 @@ def compile_kernels(progress: Callable[[str], None] | None = None) -> float:
         "fuse_sweeps in threads": lambda: fuse_sweeps([points, points], **two, threads=2),
         "crop_to_grid": lambda: crop_to_grid(points, grid),
         "hard_pillars": lambda: hard_pillars(points, grid, max_points=2, max_pillars=4),
+        "hard_pillars in threads": lambda: hard_pillars(points, grid, max_points=2, max_pillars=4, threads=2),
         "dynamic_pillars": lambda: dynamic_pillars(points, grid),
         "mean_voxels": lambda: mean_voxels(points, grid, max_points=2, max_voxels=4),
         "bev_raster": lambda: bev_raster(points, grid, z_slices=2),
         "pillars_of_sweeps": lambda: pillars_of_sweeps([points], grid, max_points=2, max_pillars=4, **motion),
+        "pillars_of_sweeps, read-only": lambda: pillars_of_sweeps(
+            [received], grid, max_points=2, max_pillars=4, **motion
+        ),
+        "raster_of_sweeps, read-only": lambda: raster_of_sweeps([received], grid, z_slices=2, **motion),
         "raster_of_sweeps": lambda: raster_of_sweeps([points], grid, z_slices=2, **motion),
         "points_in_boxes": lambda: points_in_boxes(points, boxes),
+        "replace_points_in_boxes": lambda: replace_points_in_boxes(points, boxes, points),
         "lidar_depth_maps": lambda: lidar_depth_maps(points, image_from_ego=eye, size_px=(8, 8), stride=4),
         "frustum_cells": lambda: frustum_cells(eye, (1.0,), grid=grid, size_px=(8, 8), size=(1, 1)),
         "normalise_images": lambda: normalise_images(np.zeros((1, 2, 2, 3), np.uint8)),
+        "circle_nms": lambda: circle_nms(boxes[:, :2], boxes[:, 0], radius_m=1.0),
+        "rotated_nms": lambda: rotated_nms(boxes[:, [0, 1, 3, 4, 6]], boxes[:, 0], iou=0.2),
         "rotated_iou_bev": lambda: rotated_iou_bev(boxes[:, [0, 1, 3, 4, 6]], boxes[:, [0, 1, 3, 4, 6]]),
     }
     start = time.perf_counter()
-    forget_stale_kernels(Path(__file__).parent)
+    for room in ("preprocess", "geometry"):
+        forget_stale_kernels(Path(__file__).parent.parent / room)
     for name, call in calls.items():
         if progress is not None:
             progress(name)

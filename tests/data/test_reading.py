@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nuscenes.utils.data_classes import LidarPointCloud
 
-from fusionkd.data.reading import read_image, read_sweep
+from fusionkd.data.reading import read_image, read_sweep, read_sweeps
 from fusionkd.errors import UserError
 
 
@@ -106,3 +107,20 @@ def test_malformed_images_are_named(tmp_path: Path) -> None:
     _write_image(path, (80, 160))
     with pytest.raises(UserError, match=r"160x80 pixels, not 160x90 as promised"):
         read_image(path, **sizes)
+
+
+def test_sweeps_are_read_into_memory_that_is_used_again(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / f"{k}.bin" for k in range(3)]
+    sweeps = [rng.integers(0, 99, (n, 5)).astype(np.float32) for n in (40, 7, 100)]
+    for path, sweep in zip(paths, sweeps):
+        sweep.tofile(path)
+    for order in ([0, 1, 2], [2, 0], [1, 2, 0], []):
+        found = read_sweeps([paths[k] for k in order])
+        assert len(found) == len(order)
+        for sweep, k in zip(found, order):
+            np.testing.assert_array_equal(sweep, sweeps[k])
+    first, second = read_sweeps([paths[2]])[0], read_sweeps([paths[0]])[0]
+    assert np.shares_memory(first, second)
+    with ThreadPoolExecutor(1) as pool:
+        assert not np.shares_memory(first, pool.submit(read_sweeps, [paths[0]]).result()[0])

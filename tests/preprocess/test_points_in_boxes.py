@@ -12,7 +12,7 @@ from nuscenes.utils.geometry_utils import points_in_box
 from pyquaternion import Quaternion
 
 from fusionkd.geometry import Boxes3D, invert_rigid, rigid_from_quaternion, transform_points
-from fusionkd.preprocess import count_points_in_boxes, fuse_sweeps, points_in_boxes
+from fusionkd.preprocess import count_points_in_boxes, fuse_sweeps, points_in_boxes, replace_points_in_boxes
 
 
 def _devkit_box(row: NDArray[Any]) -> Box:
@@ -176,3 +176,16 @@ def test_an_unknown_velocity_does_not_matter() -> None:
 def test_boxes_that_do_not_fit_are_named(boxes: NDArray[Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         points_in_boxes(BOX[:, :3], boxes)
+
+
+def test_points_in_boxes_give_way_to_others() -> None:
+    rng = np.random.default_rng(8)
+    points, added = rng.uniform(-5, 5, (3000, 5)).astype(np.float32), rng.uniform(0, 1, (7, 5)).astype(np.float32)
+    boxes = np.column_stack([rng.uniform(-4, 4, (6, 3)), rng.uniform(1, 4, (6, 3)), rng.uniform(-3, 3, (6, 3))])
+    outside = points_in_boxes(points, boxes) < 0
+    assert 0 < outside.sum() < len(points)
+    expected = np.concatenate([points[outside], added])
+    np.testing.assert_array_equal(replace_points_in_boxes(points, boxes, added), expected)
+    np.testing.assert_array_equal(replace_points_in_boxes(points, boxes, added[:0]), points[outside])
+    np.testing.assert_array_equal(replace_points_in_boxes(points[:0], boxes, added), added)
+    np.testing.assert_array_equal(replace_points_in_boxes(points, boxes[:0], added), np.concatenate([points, added]))
