@@ -11,14 +11,11 @@ Run a benchmark on an idle machine; the load at its end is part of the machine's
 
 import datetime
 import json
-import os
-import platform
 import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +24,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
+
+from fusionkd.realtime.machine import machine as describe_machine
+from fusionkd.realtime.machine import versions as installed_versions
 
 RESULTS = Path(__file__).resolve().parent / "results"
 BOOTSTRAPS = 2000
@@ -123,47 +123,23 @@ def use_one_thread() -> None:
 
 def machine() -> dict[str, str]:
     """The machine in words: processor, cores, memory, accelerator, system, load."""
+    import torch
+
+    known = describe_machine("cuda" if torch.cuda.is_available() else "cpu")
     described = {
-        "cpu": _cpu(),
-        "cores": f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores",
-        "memory": _memory(),
-        "gpu": _gpu(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "load": f"load {os.getloadavg()[0]:.1f} at the end" if hasattr(os, "getloadavg") else "",
+        "cpu": known["cpu"],
+        "cores": f"{known['cores']} cores",
+        "memory": f"{known['memory_gib']} GiB" if "memory_gib" in known else "",
+        "gpu": known.get("gpu", "no GPU"),
+        "system": known["system"],
+        "load": f"load {known['load']:.1f} at the end" if "load" in known else "",
     }
     return {name: text for name, text in described.items() if text}
 
 
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _memory() -> str:
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB"
-    return ""
-
-
-def _gpu() -> str:
-    import torch
-
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU"
-
-
 def versions(*packages: str) -> dict[str, str]:
     """Python's version and those of the packages that are installed."""
-    found = {"python": platform.python_version()}
-    for package in ("fusionkd", "numpy", *packages):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return installed_versions(("fusionkd", "numpy", *packages))
 
 
 def command_line() -> str:

@@ -19,7 +19,7 @@ from common import Row, use_one_thread, write_result
 from fusionkd.data import NuScenesDataModule
 from fusionkd.geometry import DETECTION_CLASSES
 from fusionkd.metrics import Detections, DetectionTruth, evaluate, figures_by_distance
-from fusionkd.metrics.oracle import QUESTIONS, meant, subset, with_truth
+from fusionkd.metrics.oracle import QUESTIONS, meant, with_truth
 from fusionkd.models import Decoder
 from fusionkd.teachers import load_trained
 from fusionkd.visualize.sources import open_data
@@ -89,7 +89,8 @@ def condition_rows(truth: DetectionTruth, found: dict[str, Detections], describe
     for condition, fits in CONDITIONS.items():
         tokens = {token for token, text in described.items() if fits(text.lower())}
         for name, detections in found.items():
-            own = subset(detections, tokens)
+            kept = [token for token in detections.tokens if token in tokens]
+            own = detections.shown_at(kept, kept)
             if own.tokens:
                 value = evaluate(truth, own, missing="ignore").mean_ap_present
                 what = f"{condition} ({len(own.tokens)} frames), {short(name)}: mean AP of present classes"

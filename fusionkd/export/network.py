@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fusionkd.deploy import NO_CLOCK, Candidates, Clock, DeploySpec
 from fusionkd.deploy.onnx import OUTPUTS
 from fusionkd.models import Decoder, FusionModel, FusionOutput
+from fusionkd.models.fusion import TensorOutput
 
 MAPS = ("heatmap", "box_regression", "heading_axis", "bev")
 """Maps that an exported network can answer beside its candidates."""
@@ -33,27 +34,35 @@ class CandidateNetwork(nn.Module):
         self.outputs = (*OUTPUTS, *(name for name in maps if has_axis or name != "heading_axis"))
         """Names of the answers, in order."""
 
-    def forward(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Score (1, K), label (1, K), boxes (1, K, 9) and the maps.
+    def answer(self, inputs: Mapping[str, Tensor]) -> TensorOutput:
+        """The model's maps.
 
         Args:
-            inputs: Of ``fusionkd.deploy.prepare``, those that the model reads.
+            inputs: Of ``fusionkd.deploy.prepare``, at least those that the model reads.
         """
-        model = self.model
-        there = torch.ones(1, 1, dtype=torch.bool)
-        no_images = torch.zeros(1, 1, 3, 1, 1)
-        answer = model.forward_tensors(
+        device = next(iter(inputs.values())).device
+        there = torch.ones(1, 1, dtype=torch.bool, device=device)
+        no_images = torch.zeros(1, 1, 3, 1, 1, device=device)
+        return self.model.forward_tensors(
             inputs.get("images", no_images),
             inputs.get("cells", no_images),
             camera_present=inputs.get("camera_present", there),
             lidar=inputs,
             lidar_present=inputs.get("lidar_present", there[0]),
         )
+
+    def candidates(self, answer: TensorOutput) -> tuple[Tensor, Tensor, Tensor]:
+        """Score (1, K), label (1, K) and boxes (1, K, 9)."""
+        head = self.model.head
         output = FusionOutput(
-            **answer._asdict(), grid=model.grid, classes=model.head.classes, task_of_class=model.head.task_of_class
+            **answer._asdict(), grid=self.model.grid, classes=head.classes, task_of_class=head.task_of_class
         )
-        maps = [getattr(output, name) for name in self.outputs[len(OUTPUTS) :]]
-        return (*self.decoder.decode_tensors(output), *maps)
+        return self.decoder.decode_tensors(output)
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """The candidates and the maps."""
+        answer = self.answer(inputs)
+        return (*self.candidates(answer), *(getattr(answer, name) for name in self.outputs[len(OUTPUTS) :]))
 
 
 class TorchNetwork:

@@ -42,7 +42,7 @@ def build_engine(source: Path, path: Path, *, spec: DeploySpec, fp16: bool = Fal
             "TensorRT isn't there: neither trtexec is on the PATH nor the Python package tensorrt installed. On a "
             "Jetson it comes with JetPack (put /usr/src/tensorrt/bin on the PATH); elsewhere: pip install tensorrt"
         ) from None
-    path.write_bytes(_serialized(tensorrt, source, shapes=shapes, flags=flags))
+    path.write_bytes(serialized_engine(tensorrt, source, shapes=shapes, flags=flags))
 
 
 def pillar_shapes(spec: DeploySpec) -> dict[str, tuple[tuple[int, ...], ...]]:
@@ -67,9 +67,20 @@ def trtexec_command(
     return command
 
 
-def _serialized(
+def serialized_engine(
     tensorrt: Any, source: Path, *, shapes: dict[str, tuple[tuple[int, ...], ...]], flags: list[str]
 ) -> bytes:
+    """An engine's bytes, by TensorRT's Python package.
+
+    Args:
+        tensorrt: The package.
+        source: File of ``export_onnx``.
+        shapes: Of ``pillar_shapes``.
+        flags: Names of ``BuilderFlag`` in lower case.
+
+    Raises:
+        UserError: If TensorRT can't read the file or build the engine.
+    """
     logger = tensorrt.Logger(tensorrt.Logger.ERROR)
     builder = tensorrt.Builder(logger)
     network = builder.create_network(0)

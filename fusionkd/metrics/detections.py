@@ -111,6 +111,21 @@ class Detections:
         row = self.row_of[token]
         return slice(int(self.start[row]), int(self.start[row + 1]))
 
+    def shown_at(self, tokens: Sequence[str], shown: Sequence[str | None]) -> "Detections":
+        """The boxes of some samples under other tokens, in another order.
+
+        Args:
+            tokens: The new tokens.
+            shown: Per new token whose boxes it gets; None for no boxes.
+
+        Raises:
+            UserError: If a sample isn't among the old tokens.
+        """
+        slices = [slice(0, 0) if token is None else self.rows(token) for token in shown]
+        rows = np.concatenate([np.zeros(0, np.int64), *(np.arange(s.start, s.stop) for s in slices)])
+        columns = {name: getattr(self, name)[rows] for name in BOX_RECORD.names or ()}
+        return Detections(tokens=tuple(tokens), start=np.cumsum([0, *(s.stop - s.start for s in slices)]), **columns)
+
     def in_ego(self, token: str, global_from_ego: NDArray[Any]) -> Boxes3D:
         """One sample's boxes in its ego frame.
 

@@ -79,22 +79,3 @@ def with_truth(truth: DetectionTruth, detections: Detections, question: Question
         return replace(detections, yaw_rad=np.where(known, truth.yaw_rad[row], detections.yaw_rad))
     known &= np.isfinite(truth.velocity_mps[row]).all(axis=1)
     return replace(detections, velocity_mps=np.where(known[:, None], truth.velocity_mps[row], detections.velocity_mps))
-
-
-def subset(detections: Detections, tokens: set[str]) -> Detections:
-    """The detections of some samples."""
-    keep = [number for number, token in enumerate(detections.tokens) if token in tokens]
-    count = np.diff(detections.start)[keep]
-    pieces = [np.arange(detections.start[k], detections.start[k + 1]) for k in keep]
-    rows = np.concatenate([np.zeros(0, np.int64), *pieces])
-    return Detections(
-        tokens=tuple(detections.tokens[k] for k in keep),
-        start=np.concatenate([[0], np.cumsum(count)]),
-        xyz_m=detections.xyz_m[rows],
-        lwh_m=detections.lwh_m[rows],
-        yaw_rad=detections.yaw_rad[rows],
-        velocity_mps=detections.velocity_mps[rows],
-        label=detections.label[rows],
-        score=detections.score[rows],
-        attribute=detections.attribute[rows],
-    )

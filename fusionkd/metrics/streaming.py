@@ -8,7 +8,7 @@ global frame, so that the car's own movement between a frame and its use is acco
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -173,24 +173,13 @@ def on_show(replayed: Replay, outputs: Detections, *, forward: bool) -> Detectio
     Raises:
         UserError: If a frame that is on show has no boxes.
     """
-    slices = [slice(0, 0) if token is None else outputs.rows(token) for token in replayed.shown]
-    rows = np.concatenate([np.zeros(0, np.int64), *(np.arange(s.start, s.stop) for s in slices)])
-    count = np.array([s.stop - s.start for s in slices], dtype=np.int64)
-    xyz_m = outputs.xyz_m[rows]
-    if forward:
-        age_s = np.repeat(replayed.age_s, count)
-        xyz_m[:, :2] += np.nan_to_num(outputs.velocity_mps[rows]) * age_s[:, None]
-    return Detections(
-        tokens=replayed.samples,
-        start=np.cumsum([0, *count]),
-        xyz_m=xyz_m,
-        lwh_m=outputs.lwh_m[rows],
-        yaw_rad=outputs.yaw_rad[rows],
-        velocity_mps=outputs.velocity_mps[rows],
-        label=outputs.label[rows],
-        score=outputs.score[rows],
-        attribute=outputs.attribute[rows],
-    )
+    boxes = outputs.shown_at(replayed.samples, replayed.shown)
+    if not forward:
+        return boxes
+    age_s = np.repeat(replayed.age_s, np.diff(boxes.start))
+    xyz_m = boxes.xyz_m.copy()
+    xyz_m[:, :2] += np.nan_to_num(boxes.velocity_mps) * age_s[:, None]
+    return replace(boxes, xyz_m=xyz_m)
 
 
 def streaming_figures(

@@ -1,5 +1,6 @@
 """CUDA graphs: the whole forward pass is launched at once, so that the host's part of a frame all but vanishes."""
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,10 +10,11 @@ from torch import Tensor
 
 from fusionkd.deploy import NO_CLOCK, Candidates, Clock, DeploySpec
 from fusionkd.errors import UserError
+from fusionkd.export.network import CandidateNetwork
 from fusionkd.models import FusionModel
 from fusionkd.models.fusion import TensorOutput
 from fusionkd.preprocess.views import PillarView
-from fusionkd.realtime.networks import CandidateModel, autocast_of, check_device, on_host
+from fusionkd.realtime.networks import autocast_of, check_device, on_host
 
 _WARM_UP = 3
 """Runs before the capture, in which libraries choose their algorithms and take their memory."""
@@ -48,7 +50,7 @@ class CudaGraphNetwork:
             )
         self.name = "cuda_graph" if precision == "float32" else f"cuda_graph, {precision}"
         self._autocast = autocast_of(device, precision)
-        self._model = CandidateModel(model, spec).to(device)
+        self._model = CandidateNetwork(copy.deepcopy(model), spec).to(device)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: dict[str, Tensor] = {}
         self._cells: NDArray[Any] | None = None
@@ -82,9 +84,9 @@ class CudaGraphNetwork:
         side.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(side), self._autocast:
             for _ in range(_WARM_UP):
-                self._model.maps(self._inputs)
+                self._model.answer(self._inputs)
         torch.cuda.current_stream(self.device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph), self._autocast:
-            self._maps = self._model.maps(self._inputs)
+            self._maps = self._model.answer(self._inputs)
         self._graph = graph

@@ -1,19 +1,18 @@
 """A trained model as the network of a pipeline, run by PyTorch: eagerly or compiled."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from fusionkd.deploy import NO_CLOCK, Candidates, Clock, DeploySpec
 from fusionkd.errors import UserError
-from fusionkd.models import Decoder, FusionModel
-from fusionkd.models.fusion import TensorOutput
-from fusionkd.models.values import FusionOutput
+from fusionkd.export.network import CandidateNetwork
+from fusionkd.models import FusionModel
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """What convolutions and matrix products are computed in."""
@@ -21,52 +20,7 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 STAGES = ("camera", "lidar", "fuser", "backbone", "head")
 """Parts of a model that are stages of their own."""
 
-_COMMON = ("images", "camera_present", "cells", "lidar_present")
-
 _BETWEEN = "network/between"
-
-Answer = tuple[Tensor, Tensor, Tensor]
-
-
-class CandidateModel(nn.Module):
-    """From a frame's prepared tensors to its candidates.
-
-    Args:
-        model: The trained model; it is copied.
-        spec: How many candidates there are.
-    """
-
-    def __init__(self, model: FusionModel, spec: DeploySpec) -> None:
-        super().__init__()
-        self.model = copy.deepcopy(model).eval()
-        self.decoder = Decoder(candidates=spec.candidates, peaks=spec.peaks)
-
-    def maps(self, tensors: Mapping[str, Tensor]) -> TensorOutput:
-        """The model's maps.
-
-        Args:
-            tensors: Arrays of ``fusionkd.deploy.prepare`` by name.
-        """
-        lidar = {name: value for name, value in tensors.items() if name not in _COMMON}
-        return self.model.forward_tensors(
-            tensors.get("images", tensors["camera_present"]),
-            tensors.get("cells"),
-            camera_present=tensors["camera_present"],
-            lidar=lidar if self.model.lidar is not None else None,
-            lidar_present=tensors["lidar_present"],
-        )
-
-    def candidates(self, maps: TensorOutput) -> Answer:
-        """Score (1, K), label (1, K) and boxes (1, K, 9)."""
-        model = self.model
-        output = FusionOutput(
-            **maps._asdict(), grid=model.grid, classes=model.head.classes, task_of_class=model.head.task_of_class
-        )
-        return self.decoder.decode_tensors(output)
-
-    def forward(self, tensors: Mapping[str, Tensor]) -> Answer:
-        """Both in a row."""
-        return self.candidates(self.maps(tensors))
 
 
 class DeviceTensors:
@@ -115,7 +69,7 @@ class EagerNetwork:
         self.device = check_device(device)
         self.name = "eager" if precision == "float32" else f"eager, {precision}"
         self._autocast = autocast_of(device, precision)
-        self._model = CandidateModel(model, spec).to(device)
+        self._model = CandidateNetwork(copy.deepcopy(model), spec).to(device)
         self._tensors = DeviceTensors(torch.device(device))
         self._clock: Clock = NO_CLOCK
         self._open: AbstractContextManager[None] = nullcontext()
@@ -135,7 +89,7 @@ class EagerNetwork:
         self._open.__enter__()
         try:
             with self._autocast:
-                maps = self._model.maps(tensors)
+                maps = self._model.answer(tensors)
         finally:
             self._open.__exit__(None, None, None)
         with clock.span("network/candidates"), self._autocast:
@@ -184,7 +138,7 @@ class CompiledNetwork:
         self._tensors = DeviceTensors(torch.device(device))
         self._graphs = _graphs_of_process()
         self._title = f"compile, {mode}" if precision == "float32" else f"compile, {mode}, {precision}"
-        self._run = torch.compile(CandidateModel(model, spec).to(device), mode=mode)
+        self._run = torch.compile(CandidateNetwork(copy.deepcopy(model), spec).to(device), mode=mode)
 
     @property
     def name(self) -> str:
@@ -211,8 +165,12 @@ class CompiledNetwork:
                 ) from error
 
 
-def on_host(answer: Answer) -> Candidates:
-    """Candidates in numpy."""
+def on_host(answer: Sequence[Tensor]) -> Candidates:
+    """Candidates in numpy.
+
+    Args:
+        answer: Score (1, K), label (1, K) and boxes (1, K, 9).
+    """
     score, label, boxes = (tensor[0].cpu().numpy() for tensor in answer)
     return Candidates(score, label, boxes)
 

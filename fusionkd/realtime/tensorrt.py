@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from fusionkd.deploy import NO_CLOCK, Candidates, Clock
+from fusionkd.deploy import NO_CLOCK, Candidates, Clock, OnnxNetwork
 from fusionkd.deploy.onnx import OUTPUTS
 from fusionkd.errors import UserError
-from fusionkd.realtime.networks import Answer, check_device, on_host
+from fusionkd.export.tensorrt import pillar_shapes, serialized_engine
+from fusionkd.realtime.networks import check_device, on_host
 
 _INSTALL = (
     "Install TensorRT 10 or newer: pip install tensorrt (x86), or the JetPack package python3-libnvinfer (Jetson); or "
@@ -61,7 +62,7 @@ class TensorRtNetwork:
             with clock.span("network/engine"):
                 return on_host(self._execute(tensors))
 
-    def _execute(self, tensors: Mapping[str, torch.Tensor]) -> Answer:
+    def _execute(self, tensors: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         for name, tensor in tensors.items():
             self._context.set_input_shape(name, tuple(tensor.shape))
             self._context.set_tensor_address(name, tensor.data_ptr())
@@ -75,7 +76,7 @@ class TensorRtNetwork:
         score, label, boxes = answers
         return score.float(), label.long(), boxes.float()
 
-    def _plan(self, trt: Any, path: Path, precision: str) -> Any:
+    def _plan(self, trt: Any, path: Path, precision: str) -> bytes:
         if precision not in ("float32", "float16"):
             raise UserError(f"TensorRT's precision must be float32 or float16, found {precision!r}.")
         if not path.is_file():
@@ -84,25 +85,11 @@ class TensorRtNetwork:
         stored = path.with_suffix(f".{gpu}.trt{trt.__version__}.{precision}.engine")
         if stored.is_file() and stored.stat().st_mtime >= path.stat().st_mtime:
             return stored.read_bytes()
-        plan = self._build(trt, path, half=precision == "float16")
+        flags = ["fp16"] if precision == "float16" else []
+        plan = serialized_engine(trt, path, shapes=pillar_shapes(OnnxNetwork(path).spec), flags=flags)
         unfinished = stored.with_suffix(".unfinished")
         unfinished.write_bytes(plan)
         unfinished.replace(stored)
-        return plan
-
-    def _build(self, trt: Any, path: Path, *, half: bool) -> Any:
-        builder = trt.Builder(self._logger)
-        network = builder.create_network(0)
-        parser = trt.OnnxParser(network, self._logger)
-        if not parser.parse_from_file(str(path)):
-            problems = "; ".join(str(parser.get_error(number)) for number in range(min(parser.num_errors, 3)))
-            raise UserError(f"TensorRT {trt.__version__} can't read {path}: {problems}")
-        settings = builder.create_builder_config()
-        if half:
-            settings.set_flag(trt.BuilderFlag.FP16)
-        plan = builder.build_serialized_network(network, settings)
-        if plan is None:
-            raise UserError(f"TensorRT {trt.__version__} can't build an engine of {path}; its log above says why.")
         return plan
 
 

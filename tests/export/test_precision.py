@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -22,7 +23,7 @@ from fusionkd.export.precision import (
     to_int8,
     to_int8_modelopt,
 )
-from fusionkd.export.tensorrt import build_engine, pillar_shapes, trtexec_command
+from fusionkd.export.tensorrt import build_engine, pillar_shapes, serialized_engine, trtexec_command
 
 KINDS = ["camera+raster", "camera+pillars"]
 
@@ -108,6 +109,36 @@ def test_tools_of_nvidia_are_asked_for_where_they_are_missing(made, tmp_path: Pa
     pillars, path = made("camera+pillars")
     with pytest.raises(UserError, match="pillars, whose number varies"):
         to_int8_modelopt(path, tmp_path / "a.onnx", [prepare(example_raw(pillars.spec), pillars.spec)])
+
+
+class FakeTensorRt:
+    """As much of TensorRT's Python package as builds an engine; it writes down the shapes that it is told."""
+
+    def __init__(self) -> None:
+        self.shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
+        self.flags: list[str] = []
+        self.Logger = type("Logger", (), {"ERROR": 0, "__init__": lambda _self, _level: None})
+        self.BuilderFlag = SimpleNamespace(FP16="fp16")
+        self.OnnxParser = lambda _network, _logger: SimpleNamespace(parse=lambda content: len(content) > 0)
+        self.Builder = lambda _logger: SimpleNamespace(
+            create_network=lambda _flags: None,
+            create_builder_config=lambda: SimpleNamespace(
+                set_flag=self.flags.append, add_optimization_profile=lambda _profile: None
+            ),
+            create_optimization_profile=lambda: SimpleNamespace(
+                set_shape=lambda name, *shapes: self.shapes.update({name: shapes})
+            ),
+            build_serialized_network=lambda _network, _config: b"engine",
+        )
+
+
+def test_the_python_package_is_told_how_many_pillars_there_may_be(made) -> None:
+    item, source = made("camera+pillars")
+    package = FakeTensorRt()
+    shapes = pillar_shapes(item.spec)
+    assert serialized_engine(package, source, shapes=shapes, flags=["fp16"]) == b"engine"
+    assert package.flags == ["fp16"]
+    assert package.shapes["points"] == ((1, 5, 5), (8000, 5, 5), (30000, 5, 5))
 
 
 def test_trtexec_is_told_how_many_pillars_there_may_be(made) -> None:

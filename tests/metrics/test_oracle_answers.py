@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from fusionkd.errors import UserError
 from fusionkd.metrics import Detections, DetectionTruth, evaluate
-from fusionkd.metrics.oracle import QUESTIONS, meant, subset, with_truth
+from fusionkd.metrics.oracle import QUESTIONS, meant, with_truth
 
 
 def truth_of(seed: int = 0, samples: int = 6, boxes: int = 8) -> DetectionTruth:
@@ -100,10 +100,11 @@ def test_an_annotation_is_meant_once_and_by_the_most_certain() -> None:
 def test_a_subset_is_judged_like_the_samples_alone() -> None:
     truth = truth_of()
     detections = spoiled(truth)
-    part = subset(detections, {"s1", "s4"})
+    part = detections.shown_at(("s1", "s4"), ("s1", "s4"))
     assert part.tokens == ("s1", "s4")
     np.testing.assert_array_equal(part.xyz_m, np.concatenate([detections.xyz_m[8:16], detections.xyz_m[32:40]]))
-    assert subset(detections, set()).tokens == ()
+    assert detections.shown_at((), ()).tokens == ()
+    assert len(detections.shown_at(("new",), (None,))) == 0
 
 
 def test_unknown_questions_and_samples_are_refused() -> None:

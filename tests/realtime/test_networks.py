@@ -13,10 +13,11 @@ from small_pipeline import assert_same_boxes, boxes_of_training_path, dataset_of
 from fusionkd.data import NuScenesDataset
 from fusionkd.deploy import NO_CLOCK, Pipeline, prepare
 from fusionkd.errors import UserError
+from fusionkd.export.network import CandidateNetwork
 from fusionkd.realtime.backends import BACKENDS, Running, build_pipeline
 from fusionkd.realtime.clock import SpanClock
 from fusionkd.realtime.cuda_graph import CudaGraphNetwork
-from fusionkd.realtime.networks import CandidateModel, CompiledNetwork, DeviceTensors, EagerNetwork, check_device
+from fusionkd.realtime.networks import CompiledNetwork, DeviceTensors, EagerNetwork, check_device
 from fusionkd.realtime.tensorrt import TensorRtNetwork
 from tests.data.tiny_world import TinyWorld
 from tests.models.conftest import SPECS
@@ -132,7 +133,7 @@ def test_cells_travel_only_when_the_rig_changes(tiny: NuScenesDataset) -> None:
 
 def test_a_graph_being_written_down_has_static_shapes(tiny: NuScenesDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     model, spec = small_model()
-    network = CandidateModel(model, spec)
+    network = CandidateNetwork(model, spec)
     tensors = DeviceTensors(torch.device("cpu"))(prepare(raw_frames(tiny)[0], spec))
     program = torch.export.export(network, (tensors,))
     for found, wanted in zip(program.module()(tensors), network(tensors)):

@@ -77,13 +77,6 @@ def _perfect(scenes: StreamedScenes) -> Detections:
     return Detections(tokens=truth.tokens, score=score, **columns)
 
 
-def _subset(found: Detections, tokens: list[str]) -> Detections:
-    names = [name for name in found.__dataclass_fields__ if name not in ("tokens", "start")]
-    rows = [np.arange(found.rows(token).start, found.rows(token).stop) for token in tokens]
-    columns = {name: getattr(found, name)[np.concatenate(rows)] for name in names}
-    return Detections(tokens=tuple(tokens), start=np.cumsum([0, *map(len, rows)]), **columns)
-
-
 def _trace(busy_ms: list[float], *, cold: int = 1, modelled: bool = False) -> LatencyTrace:
     busy = np.array(busy_ms) * 1e6
     start = np.cumsum([0, *busy[:-1]]).astype(np.int64)
@@ -138,7 +131,7 @@ def test_an_oracle_without_latency_is_perfect_and_loses_with_every_delay(scenes:
     done = study(
         "oracle",
         scenes,
-        lambda tokens: _subset(outputs, list(tokens)),
+        lambda tokens: outputs.shown_at(tokens, tokens),
         busy_ns=np.array([100_000_000], dtype=np.int64),
         factors=(0.0, 0.5, 1.0, 2.0),
         policies=("skip", "run_on"),
