@@ -11,7 +11,7 @@ from fusionkd.data.dataset import NuScenesDataset
 from fusionkd.data.frames import Frame
 from fusionkd.data.sampling import Draw
 from fusionkd.errors import UserError
-from fusionkd.geometry import CAMERAS, Boxes3D, CameraRig, transform_points
+from fusionkd.geometry import CAMERAS, Boxes3D, CameraRig, invert_affine, transform_points
 from fusionkd.preprocess.images import crop_top, recolour
 
 
@@ -187,7 +187,7 @@ def augment_bev(sample: Sample, augmented_from_ego: NDArray[np.float64]) -> Samp
         rig=CameraRig(rig.intrinsics, augmented_from_ego @ rig.ego_from_camera, rig.image_aug, rig.size_px),
     )
     return replace(
-        sample, frame=augmented, ego_from_augmented=sample.ego_from_augmented @ np.linalg.inv(augmented_from_ego)
+        sample, frame=augmented, ego_from_augmented=sample.ego_from_augmented @ invert_affine(augmented_from_ego)
     )
 
 

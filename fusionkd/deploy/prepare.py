@@ -10,7 +10,7 @@ from fusionkd.deploy.clock import NO_CLOCK, Clock
 from fusionkd.deploy.raw import RawFrame
 from fusionkd.deploy.spec import CameraSpec, DeploySpec
 from fusionkd.errors import UserError
-from fusionkd.geometry import BevGrid, CameraRig
+from fusionkd.geometry import BevGrid, CameraRig, invert_affine
 from fusionkd.preprocess.frustum import frustum_cells
 from fusionkd.preprocess.images import (
     base_from_stored,
@@ -95,7 +95,7 @@ def _check_rig(image_from_ego: bytes, camera: CameraSpec) -> None:
     height, width = camera.size_px
     ahead = np.array([width / 2 * RIG_CHECK_M, height / 2 * RIG_CHECK_M, RIG_CHECK_M, 1.0])
     # What the network's camera sees in its middle, in pixels of the frame's camera.
-    seen = (found @ np.linalg.inv(np.asarray(camera.fixed_rig)) @ ahead)[:, :3]
+    seen = (found @ invert_affine(np.asarray(camera.fixed_rig)) @ ahead)[:, :3]
     with np.errstate(divide="ignore", invalid="ignore"):
         off_px = np.abs(seen[:, :2] / seen[:, 2:] - [width / 2, height / 2]).max(axis=1)
     wrong = (seen[:, 2] <= 0) | ~(off_px <= RIG_TOLERANCE * width)

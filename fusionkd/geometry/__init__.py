@@ -4,6 +4,7 @@ from fusionkd.geometry.boxes import DETECTION_CLASSES, Boxes3D
 from fusionkd.geometry.camera import CAMERAS, CameraRig
 from fusionkd.geometry.grid import BevGrid
 from fusionkd.geometry.transforms import (
+    invert_affine,
     invert_rigid,
     quaternion_from_rotation,
     quaternion_from_yaw,
@@ -21,6 +22,7 @@ __all__ = [
     "BevGrid",
     "Boxes3D",
     "CameraRig",
+    "invert_affine",
     "invert_rigid",
     "quaternion_from_rotation",
     "quaternion_from_yaw",

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusionkd.geometry.transforms import transform_points
+from fusionkd.geometry.transforms import invert_affine, transform_points
 
 CAMERAS: tuple[str, ...] = (
     "CAM_FRONT_LEFT",
@@ -55,7 +55,7 @@ class CameraRig:
         """(N, 4, 4): (u * d, v * d, d, 1) of the network's image from (x, y, z, 1) in ego."""
         pixel = np.tile(np.eye(4), (len(self), 1, 1))
         pixel[:, :3, :3] = self.image_aug @ self.intrinsics
-        return np.asarray(pixel @ np.linalg.inv(self.ego_from_camera))
+        return np.asarray(pixel @ invert_affine(self.ego_from_camera))
 
     def project(self, camera: int, points_ego_m: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Pixels (N, 2) and depths (N,) in metres of ego points in one camera.

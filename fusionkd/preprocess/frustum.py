@@ -8,6 +8,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from fusionkd.geometry.grid import BevGrid
+from fusionkd.geometry.transforms import invert_affine
 from fusionkd.preprocess.checks import checked_transforms
 
 BORDER_CELLS = 1e-6
@@ -60,7 +61,7 @@ def frustum_cells(
     Raises:
         ValueError: If the transforms aren't (N, 4, 4) finite numbers.
     """
-    ego_from_image = np.linalg.inv(checked_transforms(image_from_ego, name="image_from_ego"))
+    ego_from_image = invert_affine(checked_transforms(image_from_ego, name="image_from_ego"))
     out = np.empty((len(ego_from_image), len(depth_m), *size), np.int64)
     step_px = np.array([size_px[0] / size[0], size_px[1] / size[1]])
     # Heights have borders too.

@@ -59,12 +59,12 @@ def warp(
     rows = _plain_crop(network_from_base, image.shape[:2], size_px)
     if rows is not None:
         return image[rows]
-    half = np.eye(3)
-    half[:2, 2] = 0.5
     import cv2
 
     # OpenCV counts from pixel centres.
-    centred = np.linalg.inv(half) @ network_from_base @ half
+    half, back = np.eye(3), np.eye(3)
+    half[:2, 2], back[:2, 2] = 0.5, -0.5
+    centred = back @ network_from_base @ half
     warped = cv2.warpAffine(image, centred[:2], (size_px[1], size_px[0]), flags=cv2.INTER_LINEAR)
     return np.asarray(warped, dtype=np.uint8)
 

@@ -7,6 +7,7 @@ from nuscenes.utils.geometry_utils import transform_matrix
 from pyquaternion import Quaternion
 
 from fusionkd.geometry import (
+    invert_affine,
     invert_rigid,
     quaternion_from_rotation,
     quaternion_from_yaw,
@@ -129,3 +130,16 @@ def test_half_a_turn_wraps_to_minus_pi() -> None:
 def test_a_quaternion_without_direction_is_named(q: list[float]) -> None:
     with pytest.raises(ValueError, match=r"quaternion must be finite and not zero, found \["):
         rotation_from_quaternion(q)
+
+
+@given(q=quaternions(), t=translations, scale=st.tuples(*[st.floats(0.2, 500)] * 3), shear=st.floats(-300, 300))
+def test_affine_inverse_equals_numpys(
+    q: NDArray[np.float64], t: tuple[float, float, float], scale: tuple[float, float, float], shear: float
+) -> None:
+    affine = rigid_from_quaternion(q, np.array(t))
+    linear = np.diag(scale)
+    linear[0, 2] = shear  # a principal point, as in a projection
+    affine[:3] = linear @ affine[:3]
+    stacked = np.stack([affine, np.eye(4)])
+    np.testing.assert_allclose(invert_affine(stacked), np.linalg.inv(stacked), rtol=1e-7, atol=1e-6)
+    np.testing.assert_allclose(invert_affine(affine) @ affine, np.eye(4), atol=1e-6)
