@@ -22,7 +22,7 @@ TEACHERS = ("lidar", "camera", "fused")
 MEANS = ("mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE")
 
 # Other seeds than the default world's, so that a teacher never saw a frame that it is judged or teaches on.
-WORLD = WorldSettings(scenes=46, val_scenes=6, seed=1000, keyframes_per_scene=20, image_width_px=512)
+WORLD = WorldSettings(scenes=78, val_scenes=8, seed=1000, keyframes_per_scene=16, image_width_px=512)
 
 
 def parser() -> argparse.ArgumentParser:

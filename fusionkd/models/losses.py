@@ -81,7 +81,7 @@ class CenterLoss(nn.Module):
         weights: LossWeights | None = None,
         *,
         moving_from_mps: float = 0.5,
-        mover_weight: float = 5.0,
+        mover_weight: float = 2.0,
         direction_sharpness: float = 4.0,
         depth_on_unlabelled: bool = True,
         overlap: float = 0.1,

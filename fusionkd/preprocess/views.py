@@ -1,5 +1,6 @@
 """LiDAR views: what a model's LiDAR branch reads, made from a frame's points."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
@@ -75,6 +76,8 @@ class PillarView:
         stage: What its making is called where time is measured.
         arrays: Names of what ``collate`` gives.
         max_age_s: Older points are left out; None takes all.
+        mix_ages: Whether a pillar that is full holds points of all ages alike. A frame's points come newest first:
+            without it, full pillars know nothing of how things moved.
     """
 
     stage: ClassVar[str] = "pillars"
@@ -84,6 +87,7 @@ class PillarView:
     max_points: int = 20
     max_pillars: int = 30000
     max_age_s: float | None = None
+    mix_ages: bool = False
 
     def __post_init__(self) -> None:
         for name in ("max_points", "max_pillars"):
@@ -93,9 +97,10 @@ class PillarView:
 
     def make(self, points: NDArray[np.float32]) -> Arrays:
         """``points`` (P, K, 5), ``count`` (P,) and ``row_column`` (P, 2)."""
-        pillars = hard_pillars(
-            _younger(points, self.max_age_s), self.grid, max_points=self.max_points, max_pillars=self.max_pillars
-        )
+        young = _younger(points, self.max_age_s)
+        if self.mix_ages:
+            young = mixed(young)
+        pillars = hard_pillars(young, self.grid, max_points=self.max_points, max_pillars=self.max_pillars)
         return {"points": pillars.points, "count": pillars.count, "row_column": pillars.row_column}
 
     def collate(self, frames: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
@@ -107,6 +112,22 @@ class PillarView:
             "count": np.concatenate([frame["count"] for frame in frames]),
             "coords": np.concatenate([batch[:, None], rows], axis=1),
         }
+
+
+def mixed(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same rows in an order whose every stretch holds rows from all over: always the same order, no chance.
+
+    Steps of the golden section spread evenly (Weyl's theorem); the next step that shares no factor with the number of
+    rows visits each row once.
+
+    Args:
+        points: (P, C).
+    """
+    count = len(points)
+    step = max(round(count * 0.6180339887498949), 1)
+    while math.gcd(step, count) > 1:
+        step += 1
+    return points[np.arange(count, dtype=np.int64) * step % max(count, 1)]
 
 
 def _younger(points: NDArray[np.float32], max_age_s: float | None) -> NDArray[np.float32]:

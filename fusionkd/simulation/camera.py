@@ -11,7 +11,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from fusionkd.simulation.raster import FACES, find_nearest
-from fusionkd.simulation.shading import SHADOW, shade_ground, shade_sky, shade_solid
+from fusionkd.simulation.shading import SHADOW
+from fusionkd.simulation.surfaces import shade_ground, shade_sky, shade_solid
 
 NEAR_M: Final = 0.2
 
@@ -193,7 +194,9 @@ def _shade(
                     visible[owner[i]] += 1
                 t = 1.0 / nearness[v, u]
                 face = nearest[v, u] % FACES
-                red, green, blue = shade_solid(solids, i, face, colour, finish[i], origin, dx, dy, dz, t, light)
+                red, green, blue = shade_solid(
+                    solids, i, face, colour, finish[i], origin, dx, dy, dz, t, light, texture
+                )
             elif dz < -1e-4:
                 nearness[v, u] = 0.0
                 t = -origin[2] / dz
@@ -207,9 +210,14 @@ def _shade(
             noise = light[15] * grain[(v + shift[0]) & 255, (u + shift[1]) & 255]
             clear_faded = clear * light[16]
             haze = (1.0 - clear) * light[16]
-            image[v, u, 0] = _tone(red * clear_faded + light[9] * haze, noise)
-            image[v, u, 1] = _tone(green * clear_faded + light[10] * haze, noise)
-            image[v, u, 2] = _tone(blue * clear_faded + light[11] * haze, noise)
+            veil = 0.0
+            if light[17] > 0.0:
+                near_sun = (dx * light[0] + dy * light[1] + dz * light[2]) / np.sqrt(1.0 + a * a + b * b)
+                if near_sun > 0.0:
+                    veil = light[17] * (0.35 * near_sun**6 + 2.0 * near_sun**80)
+            image[v, u, 0] = _tone(red * clear_faded + light[9] * haze + veil, noise)
+            image[v, u, 1] = _tone(green * clear_faded + light[10] * haze + veil, noise)
+            image[v, u, 2] = _tone(blue * clear_faded + light[11] * haze + veil, noise)
 
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy", inline="always")

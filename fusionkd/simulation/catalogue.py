@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from fusionkd.simulation import heavy_vehicles, small_objects, vehicles
+from fusionkd.simulation import alike, heavy_vehicles, small_objects, vehicles
 from fusionkd.simulation.parts import Shape
 
 Size = tuple[float, float, float]
@@ -113,9 +113,9 @@ class Thing:
         return "vehicle.parked" if self.parked else "vehicle.stopped"
 
 
-def draw_size(generator: np.random.Generator, kind: str) -> Size:
-    """Length, width and height of one object of a class; within two deviations of the mean."""
-    mean, deviation = (np.array(row) for row in SIZES_M[kind])
+def draw_size(generator: np.random.Generator, spread: tuple[Size, Size]) -> Size:
+    """Length, width and height of one object, from mean and deviation; within two deviations of the mean."""
+    mean, deviation = (np.array(row) for row in spread)
     # Long ones are also wide and high.
     common, own = generator.normal(), generator.normal(size=3)
     size = mean + deviation * np.clip(0.7 * common + 0.7 * own, -2.0, 2.0)
@@ -130,6 +130,7 @@ def make_thing(
     parked: bool = False,
     moving: bool = False,
     variant: str = "",
+    look_alike: float = 0.0,
 ) -> Thing:
     """One object of a class with a size, a shape and colours of its own.
 
@@ -139,9 +140,12 @@ def make_thing(
         rider: For cycles.
         parked: For vehicles.
         moving: For pedestrians: legs apart.
+        look_alike: Share of those vehicles and cycles whose outline doesn't tell the class, see ``alike``.
         variant: ``worker`` or ``child`` for pedestrians, ``plastic``, ``concrete`` or ``board`` for barriers.
     """
-    length, width, height = draw_size(generator, kind)
+    if kind in (*alike.BOX_KINDS, *alike.CYCLE_KINDS) and generator.random() < look_alike:
+        return _alike(generator, kind, rider=rider, parked=parked)
+    length, width, height = draw_size(generator, SIZES_M[kind])
     category = CATEGORY_OF[kind]
     if kind == "pedestrian" and variant == "child":
         length, width, height = 0.65 * length, 0.7 * width, 0.72 * height
@@ -172,3 +176,16 @@ def make_thing(
         }
         shape = builders[kind](generator, *inner)
     return Thing(kind, category, (length, width, height), shape, rider, parked)
+
+
+def _alike(generator: np.random.Generator, kind: str, *, rider: bool, parked: bool) -> Thing:
+    """A vehicle or cycle that only its colours tell from another class."""
+    if kind in alike.BOX_KINDS:
+        length, width, height = draw_size(generator, alike.BOX_SIZE_M)
+        shape = alike.box_body(generator, kind, (length - SLACK_M[0], width - SLACK_M[1], height - SLACK_M[2]))
+    else:
+        length, width, height = draw_size(generator, alike.CYCLE_SIZE_M)
+        height += 0.32 if rider else -0.12
+        inner = (length - SLACK_M[0], width - SLACK_M[1], height - SLACK_M[2])
+        shape = alike.cycle(generator, kind, inner, rider=rider)
+    return Thing(kind, CATEGORY_OF[kind], (length, width, height), shape, rider, parked)

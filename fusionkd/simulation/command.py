@@ -29,6 +29,12 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--val-scenes", type=int, help="scenes with names of the validation split (default: 15-20 %%)")
     out.add_argument("--class-mix", default=standard.class_mix, help="flat or nuscenes (default: %(default)s)")
     out.add_argument(
+        "--look-alike",
+        type=float,
+        default=standard.look_alike,
+        help="share of vehicles and cycles whose outline doesn't tell the class (default: %(default)s)",
+    )
+    out.add_argument(
         "--tables-only", action="store_true", help="no sensor files: metadata for tests of scale, points modelled"
     )
     out.add_argument("--workers", type=int, help="processes (default: one per core)")
@@ -52,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         version=given.version,
         val_scenes=given.val_scenes,
         class_mix=given.class_mix,
+        look_alike=given.look_alike,
         tables_only=given.tables_only,
     )
     write_world(given.out, settings, workers=given.workers)

@@ -1,10 +1,11 @@
 """The records that a scene's inhabitants are kept in while it is being filled; in the straightened road frame."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from fusionkd.simulation.catalogue import Thing
+from fusionkd.simulation.catalogue import Thing, make_thing
 from fusionkd.simulation.traffic import Driver
 
 
@@ -44,14 +45,20 @@ class Crowd:
     """All objects of a scene while it is being filled.
 
     ``drivers[i]`` moves ``driven[i]``; what it tows, if anything, is ``towed[i]`` with the distance behind it.
-    The ego car is driver 0 and has no thing.
+    The ego car is driver 0 and has no thing. ``look_alike`` is the setting of that name.
     """
+
+    look_alike: float = 0.0
 
     residents: list[Resident] = field(default_factory=list)
     walkers: list[Walker] = field(default_factory=list)
     drivers: list[Driver] = field(default_factory=list)
     driven: list[Thing | None] = field(default_factory=list)
     towed: list[tuple[Thing, float] | None] = field(default_factory=list)
+
+    def make(self, generator: np.random.Generator, kind: str, **options: Any) -> Thing:
+        """A thing of a class for this scene; ``options`` are those of ``make_thing``."""
+        return make_thing(generator, kind, look_alike=self.look_alike, **options)
 
 
 def draw_class(generator: np.random.Generator, mix: dict[str, float]) -> str:

@@ -44,7 +44,8 @@ class GroundPlan:
         bend_phase_rad: Phase.
         crossings_m: x of the crossing roads' centre lines.
         plaza: Whether blocks are paved rather than grown with grass.
-        seed: Of the texture.
+        seed: Of the texture and the relief.
+        relief: How uneven the ground is for the LiDAR: 0 flat ... 1 as on real streets, see ``ground_height``.
     """
 
     lanes: int
@@ -54,6 +55,7 @@ class GroundPlan:
     crossings_m: tuple[float, ...]
     plaza: bool
     seed: int
+    relief: float = 0.0
 
     @property
     def half_width_m(self) -> float:
@@ -131,6 +133,35 @@ def _cross_kind(d: Any, to_cross: Any, cross: Any, before: Any) -> Any:
     if before > STOP_LINE_M and cross < 0.08 and (d + 1000.0) % 6.0 < 3.0:
         return MARKING
     return ASPHALT
+
+
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def ground_height(plan: Any, x: Any, y: Any) -> Any:
+    """Height of the ground in metres where ``relief`` is 1; only the LiDAR, whose rings show it, sees it.
+
+    Carriageways are cambered and undulate by a few centimetres, a kerb stands up by a hand's breadth, and land beyond
+    the pavement rises or falls. Everything that stands on the ground stands at 0.
+    """
+    seed = plan[3]
+    along = min(max(x, ROAD_FROM_M), ROAD_TO_M - 1.0) - ROAD_FROM_M
+    row = int(along)
+    cell = PLAN_HEAD + 2 * row
+    d = y - plan[cell] - (along - row) * (plan[cell + 2] - plan[cell])
+    side = abs(d)
+    to_cross = x - plan[cell + 1]
+    out = min(side - plan[1], abs(to_cross) - CROSS_HALF_M)
+    height = 0.035 * np.sin(0.21 * x + 0.13 * y + seed) + 0.025 * np.sin(0.09 * x - 0.33 * y + 2.1 * seed)
+    height += 0.006 * np.sin(1.7 * x + seed) * np.sin(2.3 * y + 3.0 * seed)
+    if out < 0.0:
+        return height + (0.012 * (0.5 * plan[1] - side) if side < plan[1] else 0.0)
+    if out < 0.35:
+        return height + 0.13
+    if out < PAVEMENT_M:
+        return height + 0.04
+    block = hash_unit(np.floor(plan[cell + 1]), 1 + (d > 0.0) + 2 * (to_cross > 0.0), seed)
+    rise = (1.3 * block - 0.3) * min(0.9, 0.09 * (out - PAVEMENT_M))
+    rough = 0.03 * np.sin(0.7 * x + 0.9 * y + seed) + 0.012 * np.sin(2.9 * x - 2.1 * y)
+    return 2.0 * height + 0.04 + rise + (0.4 if plan[2] > 0.5 else 1.0) * rough
 
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")

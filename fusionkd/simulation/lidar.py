@@ -1,13 +1,14 @@
 """A spinning LiDAR with 32 beams: one sweep over solids and ground."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from fusionkd.simulation.ground import GRASS, KERB, MARKING, PAVEMENT, PLAZA, YELLOW, ground_kind
+from fusionkd.simulation.echoes import find_echoes
 from fusionkd.simulation.rays import MISS, hit_solid
 from fusionkd.simulation.rig import (
     BEAM_STEP_RAD,
@@ -28,11 +29,14 @@ class SweepInput:
         solids: (P, 12) float64 in the scene's frame at the time ``seen_s`` of each solid, sorted near to far.
         velocity_mps: (P, 2) of each solid.
         seen_s: (P,) the time relative to the sweep's end for which ``solids`` holds.
-        reflectance: (P,) 0..1.
+        reflectance: (P,) 0..1; above 0.75 the surface throws light back to where it came from.
+        finish: (P,) of ``shading``.
+        free_path_m: (P,) how far a beam gets into a porous solid on average; 0 for solid ones.
         origin_m: (A, 3) the sensor's place at each column.
         rotation: (A, 3, 3) scene from LiDAR at each column.
         column_s: (A,) each column's time relative to the sweep's end, <= 0.
         plan: ``GroundPlan.as_array()``.
+        relief: How uneven the ground is, see ``ground.ground_height``.
         wetness: 0 dry ... 1 pouring rain.
     """
 
@@ -40,10 +44,13 @@ class SweepInput:
     velocity_mps: NDArray[np.float64]
     seen_s: NDArray[np.float64]
     reflectance: NDArray[np.float64]
+    finish: NDArray[np.int64]
+    free_path_m: NDArray[np.float64]
     origin_m: NDArray[np.float64]
     rotation: NDArray[np.float64]
     column_s: NDArray[np.float64]
     plan: NDArray[np.float64]
+    relief: float
     wetness: float
 
 
@@ -58,25 +65,27 @@ def sweep(scene: SweepInput, generator: np.random.Generator) -> NDArray[np.float
         scene: What the sweep meets.
         generator: Source of range noise and drop-outs.
     """
-    noise = generator.standard_normal((COLUMNS, BEAMS), dtype=np.float32)
-    luck = generator.random((COLUMNS, BEAMS, 2), dtype=np.float32)
+    noise = generator.standard_normal((COLUMNS, BEAMS, 2), dtype=np.float32)
+    luck = generator.random((COLUMNS, BEAMS, 3), dtype=np.float32)
     local = beam_directions()
     directions = np.einsum("aij,akj->aki", scene.rotation, local)
-    best, owner = nearest_solids(scene, directions)
+    best, owner = nearest_solids(scene, directions, luck[..., 2])
     out = np.empty((COLUMNS, BEAMS, 5), np.float32)
-    _echoes(
+    find_echoes(
         best,
         owner,
         scene.solids,
         scene.velocity_mps,
         scene.seen_s,
         scene.reflectance,
+        scene.finish,
         scene.origin_m,
         directions,
         local,
         scene.column_s,
         scene.rotation[-1],
         scene.plan,
+        scene.relief,
         scene.wetness,
         noise,
         luck,
@@ -85,17 +94,29 @@ def sweep(scene: SweepInput, generator: np.random.Generator) -> NDArray[np.float
     return out.reshape(-1, 5)  # (A * 32, 5)
 
 
-def nearest_solids(scene: SweepInput, directions: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+def nearest_solids(
+    scene: SweepInput, directions: NDArray[np.float64], luck: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     """Range of the nearest solid along each beam and its row, both (A, 32); ``MISS`` and -1 where there is none.
 
     Args:
         scene: What the sweep meets.
         directions: (A, 32, 3) unit directions in the scene's frame.
+        luck: (A, 32) uniform numbers that decide how far beams get into porous solids.
     """
     best = np.full((COLUMNS, BEAMS), MISS)
     owner = np.full((COLUMNS, BEAMS), -1, np.int32)
     _mark_solids(
-        scene.solids, scene.velocity_mps, scene.seen_s, scene.origin_m, directions, scene.column_s, best, owner
+        scene.solids,
+        scene.velocity_mps,
+        scene.seen_s,
+        scene.free_path_m,
+        scene.origin_m,
+        directions,
+        scene.column_s,
+        luck,
+        best,
+        owner,
     )
     return best, owner
 
@@ -105,6 +126,7 @@ def column_of(azimuth_rad: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(((FIRST_AZIMUTH_RAD - azimuth_rad) % (2 * np.pi)) / COLUMN_STEP_RAD, dtype=np.float64)
 
 
+@cache
 def beam_directions() -> NDArray[np.float64]:
     """Unit directions of all beams in the LiDAR frame, (A, 32, 3)."""
     azimuth = FIRST_AZIMUTH_RAD - COLUMN_STEP_RAD * np.arange(COLUMNS)
@@ -117,7 +139,17 @@ def beam_directions() -> NDArray[np.float64]:
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def _mark_solid(
-    solids: Any, i: Any, velocity: Any, seen: Any, origin: Any, directions: Any, column_s: Any, best: Any, owner: Any
+    solids: Any,
+    i: Any,
+    velocity: Any,
+    seen: Any,
+    free_path: Any,
+    origin: Any,
+    directions: Any,
+    column_s: Any,
+    luck: Any,
+    best: Any,
+    owner: Any,
 ) -> Any:
     """Let one solid shorten the beams that may meet it."""
     reach = np.sqrt((max(solids[i, 7], solids[i, 8] + abs(solids[i, 9]))) ** 2 + max(solids[i, 10], solids[i, 11]) ** 2)
@@ -157,10 +189,19 @@ def _mark_solid(
             for k in range(k0, k1 + 1):
                 if best[a, k] <= near - 0.5:
                     continue
-                gx, gy = directions[a, k, 0], directions[a, k, 1]
-                t, _, _, _ = hit_solid(
-                    solids, i, ox, oy, origin[a, 2], cos * gx + sin * gy, cos * gy - sin * gx, directions[a, k, 2]
-                )
+                gx, gy, dz = directions[a, k, 0], directions[a, k, 1], directions[a, k, 2]
+                dx, dy = cos * gx + sin * gy, cos * gy - sin * gx
+                t, _, _, _ = hit_solid(solids, i, ox, oy, origin[a, 2], dx, dy, dz)
+                if t < best[a, k] and free_path[i] > 0.0:
+                    # Met among leaves or bars after a random way; a beam that comes out behind goes on. The way out
+                    # is where a ray that flies back enters.
+                    beyond = t + 100.0
+                    back, _, _, _ = hit_solid(
+                        solids, i, ox + beyond * dx, oy + beyond * dy, origin[a, 2] + beyond * dz, -dx, -dy, -dz
+                    )
+                    t -= free_path[i] * np.log(max((luck[a, k] + 0.618034 * i) % 1.0, 1e-6))
+                    if t > beyond - back:
+                        continue
                 if t < best[a, k]:
                     best[a, k] = t
                     owner[a, k] = i
@@ -168,104 +209,16 @@ def _mark_solid(
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def _mark_solids(
-    solids: Any, velocity: Any, seen: Any, origin: Any, directions: Any, column_s: Any, best: Any, owner: Any
-) -> Any:
-    for i in range(solids.shape[0]):
-        _mark_solid(solids, i, velocity, seen, origin, directions, column_s, best, owner)
-
-
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def _solid_incidence(solids: Any, i: Any, velocity: Any, late: Any, origin: Any, a: Any, direction: Any) -> Any:
-    cos, sin = solids[i, 5], solids[i, 6]
-    px = origin[a, 0] - solids[i, 1] - velocity[i, 0] * late
-    py = origin[a, 1] - solids[i, 2] - velocity[i, 1] * late
-    dx = cos * direction[0] + sin * direction[1]
-    dy = cos * direction[1] - sin * direction[0]
-    _, nx, ny, nz = hit_solid(solids, i, cos * px + sin * py, cos * py - sin * px, origin[a, 2], dx, dy, direction[2])
-    return abs(nx * dx + ny * dy + nz * direction[2]) / max(np.sqrt(nx * nx + ny * ny + nz * nz), 1e-9)
-
-
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def _ground_reflectance(kind: Any, wetness: Any) -> Any:
-    value = 0.11
-    if kind in (MARKING, YELLOW):
-        value = 0.45
-    elif kind in (PAVEMENT, KERB, PLAZA):
-        value = 0.22
-    elif kind == GRASS:
-        value = 0.30
-    return value * (1.0 - 0.6 * wetness)
-
-
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def _on_roof(direction: Any) -> Any:
-    """Whether a beam of the LiDAR frame ends on the ego car's roof, 0.28 m below the sensor."""
-    if direction[2] > -0.15:
-        return False
-    t = 0.28 / -direction[2]
-    return (direction[0] * t / 0.46) ** 2 + (direction[1] * t / 0.74) ** 2 < 1.0
-
-
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def _echoes(
-    best: Any,
-    owner: Any,
     solids: Any,
     velocity: Any,
     seen: Any,
-    reflectance: Any,
+    free_path: Any,
     origin: Any,
     directions: Any,
-    local: Any,
     column_s: Any,
-    end: Any,
-    plan: Any,
-    wetness: Any,
-    noise: Any,
     luck: Any,
-    out: Any,
+    best: Any,
+    owner: Any,
 ) -> Any:
-    """From what each beam meets to a point: ground, power of the echo, noise, intensity."""
-    for a in range(COLUMNS):
-        for k in range(BEAMS):
-            direction = directions[a, k]
-            t = best[a, k]
-            i = owner[a, k]
-            if direction[2] < -1e-6:
-                flat = -origin[a, 2] / direction[2]
-                if flat < t:
-                    t = flat
-                    i = -2
-            incidence = 1.0
-            bright = 0.0
-            if i >= 0:
-                incidence = _solid_incidence(solids, i, velocity, column_s[a] - seen[i], origin, a, direction)
-                bright = reflectance[i]
-            elif i == -2:
-                incidence = -direction[2]
-                bright = _ground_reflectance(
-                    ground_kind(plan, origin[a, 0] + t * direction[0], origin[a, 1] + t * direction[1]), wetness
-                )
-            # An echo's power falls with the square of the range; near ones are limited by the electronics.
-            power = bright * (0.25 + 0.75 * incidence) / (1.0 + (t / 38.0) ** 2)
-            lost = luck[a, k, 0] < 0.012 + 0.1 * wetness or power < 0.012 + 0.03 * luck[a, k, 1] or t > 105.0
-            t += 0.02 * noise[a, k]
-            if wetness > 0.0 and luck[a, k, 0] > 1.0 - 0.012 * wetness:
-                # Rain drops answer now and then.
-                t = min(t, 1.5 + 12.0 * luck[a, k, 1] ** 2)
-                bright = 0.02
-                lost = False
-            if _on_roof(local[a, k]):
-                t = 0.28 / -local[a, k, 2]
-                lost = False
-            elif lost:
-                t = 0.4 * luck[a, k, 1]
-                bright = 0.01
-            x = origin[a, 0] + t * direction[0] - origin[COLUMNS - 1, 0]
-            y = origin[a, 1] + t * direction[1] - origin[COLUMNS - 1, 1]
-            z = origin[a, 2] + t * direction[2] - origin[COLUMNS - 1, 2]
-            for axis in range(3):
-                out[a, k, axis] = end[0, axis] * x + end[1, axis] * y + end[2, axis] * z
-            value = 140.0 * bright * (0.35 + 0.65 * incidence) / (1.0 + (t / 80.0) ** 2) * (0.8 + 0.4 * luck[a, k, 1])
-            out[a, k, 3] = min(255.0, np.floor(value))
-            out[a, k, 4] = k
+    for i in range(solids.shape[0]):
+        _mark_solid(solids, i, velocity, seen, free_path, origin, directions, column_s, luck, best, owner)

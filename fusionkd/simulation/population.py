@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fusionkd.simulation.catalogue import SIZES_M, make_thing
+from fusionkd.simulation.catalogue import SIZES_M
 from fusionkd.simulation.crowd import Crowd, draw_class
 from fusionkd.simulation.ground import CROSS_HALF_M, LANE_M, STOP_LINE_M, GroundPlan
 from fusionkd.simulation.roadside import park_and_walk
@@ -29,9 +29,9 @@ EGO_NOSE_M, EGO_TAIL_M = 3.4, 0.8
 """The ego frame lies at the rear axle."""
 
 
-def populate(generator: np.random.Generator, plan: GroundPlan, mix: ClassMix) -> Crowd:
+def populate(generator: np.random.Generator, plan: GroundPlan, mix: ClassMix, *, look_alike: float = 0.0) -> Crowd:
     """Fill one scene."""
-    crowd = Crowd()
+    crowd = Crowd(look_alike)
     _ego(generator, plan, crowd)
     _main_traffic(generator, plan, mix, crowd)
     _cross_traffic(generator, plan, mix, crowd)
@@ -76,11 +76,11 @@ def _add_driver(
     """One vehicle on a path with its start and stops; returns the length it takes."""
     path, start, stops = route
     name = "truck" if kind == "trailer" else kind
-    thing = make_thing(generator, name, rider=kind in ("motorcycle", "bicycle"))
+    thing = crowd.make(generator, name, rider=kind in ("motorcycle", "bicycle"))
     length, width = thing.lwh_m[0], thing.lwh_m[1]
     tail, tow = length / 2, None
     if kind == "trailer":
-        trailer = make_thing(generator, "trailer")
+        trailer = crowd.make(generator, "trailer")
         behind = length / 2 + trailer.lwh_m[0] / 2 + 0.6
         tail, tow = behind + trailer.lwh_m[0] / 2, (trailer, behind)
         width = max(width, trailer.lwh_m[1])

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from fusionkd.simulation.rays import BLOCK, MISS, SHADE, hit_solid
-from fusionkd.simulation.shading import SHADOW
+from fusionkd.simulation.ground import hash_unit
+from fusionkd.simulation.rays import BALL, BLOCK, MISS, SHADE, hit_solid
+from fusionkd.simulation.shading import LEAVES, RAIL, SHADOW
+from fusionkd.simulation.surfaces import mark_of
 
 FACES = 8
 """``nearest`` holds FACES * row + face: faces 0-5 of a block (+x, -x, +y, -y, +z, -z), 6 of a round solid."""
@@ -65,14 +67,52 @@ def find_nearest(
             a, b = turn[k, 0] / pinhole[0], turn[k, 1] / pinhole[0]
             turn[k, 2] += a * (0.5 - pinhole[1]) + b * (0.5 - pinhole[2])
             turn[k, 0], turn[k, 1] = a, b
+        # The optical axis in the solid's axes.
+        depth_z = (
+            cos * rotation[0, 2] + sin * rotation[1, 2],
+            cos * rotation[1, 2] - sin * rotation[0, 2],
+            rotation[2, 2],
+        )
         counted = owner[i] < covered.shape[0] and finish[i] != SHADOW
         number = owner[i] if counted else -1
         if solids[i, 0] == BLOCK or solids[i, 0] == SHADE:
             fronts = _planes(solids, i, ox, oy, oz, turn, plane)
             if fronts > 0:
-                _fill_block(i, fronts, plane, rectangles[i], number, nearness, nearest, stamp, covered)
+                eye = (ox, oy, oz, finish[i], _nearest_possible(solids, i, ox, oy, oz, depth_z, number))
+                _fill_block(
+                    solids, i, fronts, plane, eye, turn, rectangles[i], number, nearness, nearest, stamp, covered
+                )
         else:
-            _fill_round(solids, i, ox, oy, oz, turn, rectangles[i], number, nearness, nearest, stamp, covered)
+            eye = (ox, oy, oz, finish[i], _nearest_possible(solids, i, ox, oy, oz, depth_z, number))
+            fill = (solids, i, eye, turn, rectangles[i], number, nearness, nearest, stamp, covered)
+            if solids[i, 0] == BALL:
+                _fill_ball(*fill)
+            else:
+                _fill_cone(*fill)
+
+
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy", inline="always")
+def _nearest_possible(solids: Any, i: Any, ox: Any, oy: Any, oz: Any, axis: Any, number: Any) -> Any:
+    """Reciprocal depth that no point of a solid exceeds, so that pixels with something nearer need no try.
+
+    Without bound for solids that are counted: those are tried in every pixel.
+    """
+    if number >= 0:
+        return 1e30
+    reach_x = max(solids[i, 7], solids[i, 8] + abs(solids[i, 9]))
+    reach_y = max(reach_x if solids[i, 0] == 2.0 else solids[i, 8], max(solids[i, 10], solids[i, 11]))
+    half_z = 0.5 * (solids[i, 4] - solids[i, 3])
+    depth = -ox * axis[0] - oy * axis[1] + (0.5 * (solids[i, 3] + solids[i, 4]) - oz) * axis[2]
+    depth -= reach_x * abs(axis[0]) + reach_y * abs(axis[1]) + half_z * abs(axis[2])
+    return 1.0 / depth if depth > 0.01 else 1e30
+
+
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy", inline="always")
+def _is_hole(finish: Any, top: Any, mark: Any, x: Any, y: Any, z: Any, sparse: Any) -> Any:
+    """Whether one looks between the bars of a railing, or through leaves at a point where ``sparse`` of all miss."""
+    if finish == RAIL:
+        return (7.0 * x + 4096.0) % 1.0 > 0.3 and z < top - 0.06
+    return hash_unit(np.floor(x * 6.0), np.floor(y * 6.0) + 57.0 * np.floor(z * 6.0), mark) < sparse
 
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
@@ -116,8 +156,21 @@ def _planes(solids: Any, i: Any, ox: Any, oy: Any, oz: Any, turn: Any, plane: An
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def _fill_block(
-    i: Any, fronts: Any, plane: Any, rectangle: Any, number: Any, nearness: Any, nearest: Any, stamp: Any, covered: Any
+    solids: Any,
+    i: Any,
+    fronts: Any,
+    plane: Any,
+    eye: Any,
+    turn: Any,
+    rectangle: Any,
+    number: Any,
+    nearness: Any,
+    nearest: Any,
+    stamp: Any,
+    covered: Any,
 ) -> Any:
+    porous = eye[3] == LEAVES or eye[3] == RAIL
+    mark = mark_of(solids, i)
     for v in range(rectangle[2], rectangle[3] + 1):
         low, high = float(rectangle[0]), float(rectangle[1])
         for f in range(fronts):
@@ -135,6 +188,8 @@ def _fill_block(
                 elif value <= 0.0:
                     high = -1.0
         for u in range(int(np.ceil(low)), int(np.floor(high)) + 1):
+            if nearness[v, u] >= eye[4]:
+                continue
             best = 1e30
             face = 0
             for f in range(fronts):
@@ -146,17 +201,73 @@ def _fill_block(
                 stamp[v, u] = number
                 covered[number] += 1
             if best > nearness[v, u]:
+                if porous:
+                    t = 1.0 / best
+                    x = eye[0] + t * (turn[0, 0] * u + turn[0, 1] * v + turn[0, 2])
+                    y = eye[1] + t * (turn[1, 0] * u + turn[1, 1] * v + turn[1, 2])
+                    z = eye[2] + t * (turn[2, 0] * u + turn[2, 1] * v + turn[2, 2])
+                    if _is_hole(eye[3], solids[i, 4], mark, x, y, z, 0.12):
+                        continue
                 nearness[v, u] = best
                 nearest[v, u] = FACES * i + face
 
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def _fill_round(
+def _fill_ball(
     solids: Any,
     i: Any,
-    ox: Any,
-    oy: Any,
-    oz: Any,
+    eye: Any,
+    turn: Any,
+    rectangle: Any,
+    number: Any,
+    nearness: Any,
+    nearest: Any,
+    stamp: Any,
+    covered: Any,
+) -> Any:
+    """An ellipsoid, scaled to a unit ball: the quadratic's factors are polynomials of the column."""
+    half_z = 0.5 * (solids[i, 4] - solids[i, 3])
+    px, py, pz = eye[0] / solids[i, 7], eye[1] / solids[i, 8], (eye[2] - solids[i, 3]) / half_z - 1.0
+    beyond = px * px + py * py + pz * pz - 1.0
+    ax, ay, az = turn[0, 0] / solids[i, 7], turn[1, 0] / solids[i, 8], turn[2, 0] / half_z
+    porous = eye[3] == LEAVES
+    mark = mark_of(solids, i)
+    for v in range(rectangle[2], rectangle[3] + 1):
+        bx = (turn[0, 1] * v + turn[0, 2]) / solids[i, 7]
+        by = (turn[1, 1] * v + turn[1, 2]) / solids[i, 8]
+        bz = (turn[2, 1] * v + turn[2, 2]) / half_z
+        q2, q1, q0 = ax * ax + ay * ay + az * az, 2.0 * (ax * bx + ay * by + az * bz), bx * bx + by * by + bz * bz
+        p1, p0 = px * ax + py * ay + pz * az, px * bx + py * by + pz * bz
+        for u in range(rectangle[0], rectangle[1] + 1):
+            pq = p0 + p1 * u
+            qq = q0 + u * (q1 + q2 * u)
+            root = pq * pq - qq * beyond
+            if root < 0.0 or nearness[v, u] >= eye[4]:
+                continue
+            t = (-pq - np.sqrt(root)) / qq
+            if t <= 0.0:
+                continue
+            if number >= 0 and stamp[v, u] != number:
+                stamp[v, u] = number
+                covered[number] += 1
+            if nearness[v, u] * t < 1.0:
+                if porous:
+                    x = eye[0] + t * (turn[0, 0] * u + turn[0, 1] * v + turn[0, 2])
+                    y = eye[1] + t * (turn[1, 0] * u + turn[1, 1] * v + turn[1, 2])
+                    z = eye[2] + t * (turn[2, 0] * u + turn[2, 1] * v + turn[2, 2])
+                    # Ragged at the rim, where a look only grazes the leaves, and dense in the middle.
+                    rim = 1.0 - root / qq
+                    if _is_hole(LEAVES, 0.0, mark, x, y, z, 0.06 + 0.74 * rim**4):
+                        continue
+                nearness[v, u] = 1.0 / t
+                nearest[v, u] = FACES * i + ROUND
+
+
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _fill_cone(
+    solids: Any,
+    i: Any,
+    eye: Any,
     turn: Any,
     rectangle: Any,
     number: Any,
@@ -167,10 +278,12 @@ def _fill_round(
 ) -> Any:
     for v in range(rectangle[2], rectangle[3] + 1):
         for u in range(rectangle[0], rectangle[1] + 1):
+            if nearness[v, u] >= eye[4]:
+                continue
             dx = turn[0, 0] * u + turn[0, 1] * v + turn[0, 2]
             dy = turn[1, 0] * u + turn[1, 1] * v + turn[1, 2]
             dz = turn[2, 0] * u + turn[2, 1] * v + turn[2, 2]
-            t, _, _, _ = hit_solid(solids, i, ox, oy, oz, dx, dy, dz)
+            t, _, _, _ = hit_solid(solids, i, eye[0], eye[1], eye[2], dx, dy, dz)
             if t >= MISS:
                 continue
             if number >= 0 and stamp[v, u] != number:

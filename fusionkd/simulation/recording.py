@@ -69,7 +69,12 @@ class SceneRecorder:
         keyframes = self.settings.keyframes_per_scene
         self._last_sweep = OLDER_SWEEPS + SWEEPS_PER_KEYFRAME * (keyframes - 1)
         duration_s = (self._last_sweep * SWEEP_US + SWEEP_US) * 1e-6
-        self.scene = build_scene(self._generator("scene"), duration_s=duration_s, mix=self.settings.class_mix)
+        self.scene = build_scene(
+            self._generator("scene"),
+            duration_s=duration_s,
+            mix=self.settings.class_mix,
+            look_alike=self.settings.look_alike,
+        )
         self._film = Film.drawn(self._generator("film"))
 
     def record(self) -> Tables:

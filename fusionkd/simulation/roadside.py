@@ -5,7 +5,6 @@ from typing import Final
 
 import numpy as np
 
-from fusionkd.simulation.catalogue import make_thing
 from fusionkd.simulation.crowd import Crowd, Resident, Walker, draw_class
 from fusionkd.simulation.ground import CROSS_HALF_M, LANE_M, STOP_LINE_M, STRIP_M, GroundPlan
 from fusionkd.simulation.settings import ClassMix
@@ -78,7 +77,7 @@ def _parking(generator: np.random.Generator, plan: GroundPlan, mix: ClassMix, si
             x += _works(generator, plan, mix, crowd, (x, d, side))
         elif luck < works + occupied:
             kind = draw_class(generator, PARKED_MIX[mix])
-            thing = make_thing(generator, kind, parked=True)
+            thing = crowd.make(generator, kind, parked=True)
             length = thing.lwh_m[0]
             middle = x + length / 2
             if not near_crossing(plan, middle, length / 2 + STOP_LINE_M):
@@ -103,7 +102,7 @@ def _works(
     if generator.random() < 0.5:
         x = x0 + 3.0
         while x < x0 + length - 4.8:
-            thing = make_thing(generator, "barrier", variant=variant)
+            thing = crowd.make(generator, "barrier", variant=variant)
             along = thing.lwh_m[1]
             yaw = -side * np.pi / 2 + float(generator.normal(0, 0.05))
             crowd.residents.append(Resident(thing, x + along / 2, edge + float(generator.normal(0, 0.06)), yaw))
@@ -111,13 +110,13 @@ def _works(
     for x in (x0 + 0.5, x0 + 1.8, x0 + length - 1.6, x0 + length - 0.4):
         if generator.random() < 0.5:
             out = edge + side * float(generator.uniform(0.0, 2.0))
-            crowd.residents.append(Resident(make_thing(generator, "traffic_cone"), x, out, 0.0))
+            crowd.residents.append(Resident(crowd.make(generator, "traffic_cone"), x, out, 0.0))
     if generator.random() < (0.75 if mix == "flat" else 0.2):
-        thing = make_thing(generator, "construction_vehicle", parked=True)
+        thing = crowd.make(generator, "construction_vehicle", parked=True)
         yaw = float(generator.choice([0.0, np.pi])) + float(generator.normal(0, 0.08))
         crowd.residents.append(Resident(thing, x0 + length / 2, d + side * 0.6, yaw))
     if generator.random() < 0.4:
-        person = make_thing(generator, "pedestrian", variant="worker")
+        person = crowd.make(generator, "pedestrian", variant="worker")
         where = d + side * (BAY_D_M - 0.3)
         crowd.residents.append(Resident(person, x0 + 1.2, where, float(generator.uniform(-3, 3))))
     return length + 1.0
@@ -136,7 +135,7 @@ def _pavement(generator: np.random.Generator, plan: GroundPlan, mix: ClassMix, c
             _cycles(generator, plan, crowd, kerb, along)
         else:
             x, d = kerb.place(along, float(generator.uniform(-0.6, 1.0)))
-            crowd.residents.append(Resident(make_thing(generator, "traffic_cone"), x, d, 0.0))
+            crowd.residents.append(Resident(crowd.make(generator, "traffic_cone"), x, d, 0.0))
 
 
 def _cycles(generator: np.random.Generator, plan: GroundPlan, crowd: Crowd, kerb: Kerb, along_m: float) -> None:
@@ -147,7 +146,7 @@ def _cycles(generator: np.random.Generator, plan: GroundPlan, crowd: Crowd, kerb
     for number in range(int(generator.integers(1, 4))):
         x, d = kerb.place(along_m + number * 0.95, out)
         own = yaw + float(generator.normal(0, 0.08))
-        thing = make_thing(generator, kind, parked=True)
+        thing = crowd.make(generator, kind, parked=True)
         if kerb.along[0] == 0.0 or not near_crossing(plan, x, 0.5):
             crowd.residents.append(Resident(thing, x, d, own))
 
@@ -161,7 +160,7 @@ def _group(generator: np.random.Generator, crowd: Crowd, kerb: Kerb, along_m: fl
     out = float(generator.uniform(2.6, 3.3))
     for number in range(int(generator.choice([1, 2, 3, 4], p=[0.5, 0.3, 0.12, 0.08]))):
         variant = "child" if generator.random() < 0.08 else ""
-        thing = make_thing(generator, "pedestrian", moving=walks, variant=variant)
+        thing = crowd.make(generator, "pedestrian", moving=walks, variant=variant)
         x, d = kerb.place(
             along_m + 0.8 * (number // 2) + float(generator.normal(0, 0.15)),
             out + 0.75 * (number % 2) + float(generator.normal(0, 0.1)),
@@ -177,7 +176,7 @@ def _pavement_parking(generator: np.random.Generator, mix: ClassMix, crowd: Crow
     """Vehicles left on the pavement of a side road, which has no parking strip."""
     along = float(generator.uniform(0, 15))
     while along < kerb.length_m:
-        thing = make_thing(generator, draw_class(generator, PARKED_MIX[mix]), parked=True)
+        thing = crowd.make(generator, draw_class(generator, PARKED_MIX[mix]), parked=True)
         length, width, _ = thing.lwh_m
         if generator.random() < 0.4:
             x, d = kerb.place(along + length / 2, width / 2 - 0.2)
@@ -194,7 +193,7 @@ def _zebra_people(generator: np.random.Generator, plan: GroundPlan, crowd: Crowd
                 side = float(generator.choice([-1.0, 1.0]))
                 x = crossing + across * (CROSS_HALF_M + 2.7 + float(generator.uniform(-0.9, 0.9)))
                 start = side * (plan.half_width_m + float(generator.uniform(0.8, 2.5)))
-                thing = make_thing(generator, "pedestrian", moving=True)
+                thing = crowd.make(generator, "pedestrian", moving=True)
                 from_s = float(generator.uniform(0, 16))
                 speed = float(generator.uniform(1.0, 1.7))
                 crowd.walkers.append(Walker(thing, (x, start), (0.0, -side), speed, from_s, True))

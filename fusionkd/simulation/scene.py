@@ -15,8 +15,9 @@ from fusionkd.simulation.population import populate
 from fusionkd.simulation.rays import SOLID_COLUMNS
 from fusionkd.simulation.settings import ClassMix
 from fusionkd.simulation.shading import Weather
-from fusionkd.simulation.town import Placed, draw_plan, draw_weather, furnish
+from fusionkd.simulation.town import Placed, draw_plan, furnish
 from fusionkd.simulation.traffic import STEP_S, Driver, drive
+from fusionkd.simulation.weather import draw_weather
 
 MAP_M: Final = 500.0
 """Side of a scene's map in the global frame; the scene lies in its middle."""
@@ -123,17 +124,18 @@ class Scene:
         return np.asarray(pose @ tilt)
 
 
-def build_scene(generator: np.random.Generator, *, duration_s: float, mix: ClassMix) -> Scene:
+def build_scene(generator: np.random.Generator, *, duration_s: float, mix: ClassMix, look_alike: float = 0.5) -> Scene:
     """Draw one scene.
 
     Args:
         generator: Decides everything.
         duration_s: From the first sweep to the last keyframe; time 0 is the first sweep's end.
         mix: Which classes are how frequent.
+        look_alike: The setting of that name.
     """
     plan, weather = draw_plan(generator), draw_weather(generator)
-    placed = furnish(generator, plan, weather)
-    crowd = populate(generator, plan, mix)
+    placed = furnish(generator, plan, weather, look_alike=look_alike)
+    crowd = populate(generator, plan, mix, look_alike=look_alike)
     steps = int(np.ceil(duration_s / STEP_S)) + 8
     things, tracks, ego = _tracks(generator, plan, crowd, steps)
     turn = float(generator.uniform(-np.pi, np.pi))

@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from fusionkd.geometry import CAMERAS, invert_rigid
 from fusionkd.simulation.camera import View, ViewInput, render
+from fusionkd.simulation.echoes import FARTHEST_M
 from fusionkd.simulation.lidar import SweepInput, column_of, sweep
 from fusionkd.simulation.rig import COLUMN_STEP_RAD, COLUMNS, FULL_HEIGHT_PX, FULL_WIDTH_PX, LIDAR, MOUNTINGS, SWEEP_US
 from fusionkd.simulation.scene import Scene, Solids, moved
-from fusionkd.simulation.shading import SHADOW, smooth_noise
+from fusionkd.simulation.shading import FREE_PATH_M, SHADOW, smooth_noise
 
 THINGS_WITHIN_M: Final = 90.0
 SCENERY_WITHIN_M: Final = 150.0
@@ -106,7 +107,11 @@ def take_sweep(scene: Scene, time_s: float, generator: np.random.Generator) -> N
     rotation = np.stack(flat, axis=1).reshape(COLUMNS, 3, 3)
     seen = seen_at(scene, time_s)
     solids, velocity = solids_at(scene, seen, origin[-1, :2])
-    keep = np.flatnonzero(solids.finish != SHADOW)
+    reach = np.hypot(
+        np.maximum(solids.rows[:, 7], solids.rows[:, 8]), np.maximum(solids.rows[:, 8], solids.rows[:, 10])
+    )
+    away = np.linalg.norm(solids.rows[:, 1:3] - origin[-1, :2], axis=1) - reach
+    keep = np.flatnonzero((solids.finish != SHADOW) & (away < FARTHEST_M))
     late = np.append(seen, np.full(scene.scenery_count, time_s))[solids.owner] - time_s
     return sweep(
         SweepInput(
@@ -114,14 +119,25 @@ def take_sweep(scene: Scene, time_s: float, generator: np.random.Generator) -> N
             np.ascontiguousarray(velocity[keep]),
             np.ascontiguousarray(late[keep]),
             np.ascontiguousarray(solids.reflectance[keep]),
+            np.ascontiguousarray(solids.finish[keep]),
+            free_path_m(solids.finish[keep]),
             origin,
             rotation,
             COLUMN_S,
             scene.plan.as_array(),
+            scene.plan.relief,
             scene.weather.wetness,
         ),
         generator,
     )
+
+
+def free_path_m(finish: NDArray[np.int64]) -> NDArray[np.float64]:
+    """How far LiDAR beams get into solids of these finishes on average, (P,) metres; 0 where not at all."""
+    out = np.zeros(len(finish))
+    for name, path in FREE_PATH_M.items():
+        out[finish == name] = path
+    return out
 
 
 def take_image(scene: Scene, channel: str, time_s: float, *, width_px: int, film: Film, shift: tuple[int, int]) -> View:

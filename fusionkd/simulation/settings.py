@@ -38,6 +38,8 @@ class WorldSettings:
             ``v1.0-mini``, about 15 % for ``v1.0-trainval``, and none of a single scene.
         class_mix: ``flat`` makes all ten classes frequent enough to be learned from little; ``nuscenes`` has about
             the shares of real streets.
+        look_alike: From 0 to 1: the share of trucks, buses, trailers and cycles whose outline doesn't tell the class,
+            only their colours do, and how much street furniture has the outline of a person, a cone or a barrier.
         tables_only: Write the tables without any sensor file, for tests of scale; points and visibility are modelled.
 
     Raises:
@@ -52,6 +54,7 @@ class WorldSettings:
     version: Version = "auto"
     val_scenes: int | None = None
     class_mix: ClassMix = "flat"
+    look_alike: float = 0.5
     tables_only: bool = False
 
     def __post_init__(self) -> None:
@@ -85,6 +88,10 @@ class WorldSettings:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise UserError(f"{name} must be a whole number from {low} to {high}, found {value!r}.")
+        share = self.look_alike
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0.0 <= share <= 1.0:
+            raise UserError(f"look_alike must be a number from 0 to 1, found {share!r}.")
+        object.__setattr__(self, "look_alike", float(share))
         if self.image_width_px % 16:
             raise UserError(
                 f"image_width_px must be a multiple of 16 so that 16:9 images have whole rows, found "

@@ -78,10 +78,18 @@ def pedestrian(
     return parts.shape()
 
 
-def _rider(
-    parts: Parts, generator: np.random.Generator, seat_x: float, seat_z: float, height: float, *, helmet: bool
+def add_rider(
+    parts: Parts,
+    generator: np.random.Generator,
+    seat_x: float,
+    seat_z: float,
+    height: float,
+    *,
+    clothes: tuple[Colour, ...] = CLOTHES,
+    helmet: bool = True,
 ) -> None:
-    shirt = pick(generator, CLOTHES)
+    """Add somebody who sits at a place, leans forward and reaches ``height``."""
+    shirt = pick(generator, clothes)
     shoulders = height - 0.27
     parts.block(
         (seat_x - 0.14, seat_x + 0.14),
@@ -108,7 +116,7 @@ def _rider(
             reflectance=0.3,
             top_x=(seat_x + 0.08, seat_x + 0.2),
         )
-    _head(parts, generator, seat_x + 0.2, height, helmet=pick(generator, CLOTHES) if helmet else None)
+    _head(parts, generator, seat_x + 0.2, height, helmet=pick(generator, clothes) if helmet else None)
 
 
 def motorcycle(generator: np.random.Generator, length: float, width: float, height: float, *, rider: bool) -> Shape:
@@ -157,7 +165,7 @@ def motorcycle(generator: np.random.Generator, length: float, width: float, heig
         reflectance=0.9,
     )
     if rider:
-        _rider(parts, generator, -0.13 * length, seat, height, helmet=True)
+        add_rider(parts, generator, -0.13 * length, seat, height)
     return parts.shape()
 
 
@@ -195,7 +203,7 @@ def bicycle(generator: np.random.Generator, length: float, width: float, height:
     )
     parts.block((0.21 * length, 0.24 * length), (-0.02, 0.02), (0.6, saddle + 0.04), colour=paint, reflectance=0.5)
     if rider:
-        _rider(parts, generator, -0.13 * length, saddle, height, helmet=bool(generator.random() < 0.5))
+        add_rider(parts, generator, -0.13 * length, saddle, height, helmet=bool(generator.random() < 0.5))
     return parts.shape()
 
 

@@ -8,6 +8,7 @@ from fusionkd.simulation.shading import GLASS, LAMP, PAINT
 TYRE: Colour = (0.06, 0.06, 0.065)
 WINDOW: Colour = (0.10, 0.12, 0.14)
 DARK: Colour = (0.13, 0.13, 0.14)
+HUB: Colour = (0.40, 0.41, 0.42)
 METAL: Colour = (0.45, 0.46, 0.48)
 HEADLAMP: Colour = (0.95, 0.95, 0.88)
 TAIL_LAMP: Colour = (0.80, 0.06, 0.05)
@@ -46,6 +47,14 @@ def wheels(parts: Parts, at_x: tuple[float, ...], half_y: float, *, radius: floa
                 reflectance=0.05,
                 top_x=(x - radius * 0.6, x + radius * 0.6),
             )
+        hub = 0.45 * radius
+        parts.block(
+            (x - hub, x + hub),
+            (-half_y - 0.004, half_y + 0.004),
+            (radius - hub, radius + hub),
+            colour=HUB,
+            reflectance=0.2,
+        )
 
 
 def lamps(parts: Parts, length: float, half_y: float, z: tuple[float, float], *, width: float = 0.34) -> None:

@@ -25,7 +25,7 @@ from fusionkd.simulation.settings import WorldSettings
 
 MARK: Final = "simulated.json"
 """A file of this name at a dataset's root says that it is simulated, and how."""
-WORLD_REVISION: Final = 2
+WORLD_REVISION: Final = 3
 """Raised whenever the same settings give another world."""
 
 ProgressCallback = Callable[[int, int], None]

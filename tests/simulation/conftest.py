@@ -18,6 +18,9 @@ from fusionkd.simulation.sensing import Film
 mpl.use("Agg")
 
 
+SEED_OF_A_DRY_DAY = 4
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _kernels_of_these_sources() -> None:
     forget_stale_kernels(Path(simulation.__file__).parent)
@@ -48,7 +51,9 @@ def recorders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, SceneRecord
 @pytest.fixture(scope="session")
 def scene() -> Scene:
     """A scene of dry weather that is in no world."""
-    return build_scene(np.random.default_rng(5), duration_s=4.0, mix="flat")
+    found = build_scene(np.random.default_rng(SEED_OF_A_DRY_DAY), duration_s=4.0, mix="flat")
+    assert found.weather.wetness == 0.0
+    return found
 
 
 @pytest.fixture(scope="session")

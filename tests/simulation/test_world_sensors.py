@@ -18,9 +18,9 @@ from fusionkd.simulation.parts import Parts, Shape
 from fusionkd.simulation.raster import FACES
 from fusionkd.simulation.rays import MISS, hit_solid
 from fusionkd.simulation.rig import BEAMS, COLUMNS, LIDAR, MOUNTINGS
-from fusionkd.simulation.scene import Scene, moved
+from fusionkd.simulation.scene import Scene, Solids, moved
 from fusionkd.simulation.sensing import COLUMN_S, Film, seen_at, solids_at, take_image, take_sweep
-from fusionkd.simulation.shading import PLAIN, SHADOW
+from fusionkd.simulation.shading import FREE_PATH_M, PLAIN, SHADOW
 
 TIME_S = 1.0
 WIDTH_PX = 320
@@ -119,10 +119,13 @@ def sweep_input(scene: Scene) -> SweepInput:
         velocity[keep],
         np.zeros(len(keep)),
         solids.reflectance[keep],
+        solids.finish[keep],
+        np.zeros(len(keep)),
         np.tile(pose[:3, 3], (COLUMNS, 1)),
         np.tile(pose[:3, :3], (COLUMNS, 1, 1)),
         COLUMN_S,
         scene.plan.as_array(),
+        0.0,
         0.0,
     )
 
@@ -130,7 +133,7 @@ def sweep_input(scene: Scene) -> SweepInput:
 def test_the_lidar_misses_no_solid(scene: Scene) -> None:
     given = sweep_input(scene)
     directions = np.einsum("aij,akj->aki", given.rotation, beam_directions())
-    found, _ = nearest_solids(given, directions)
+    found, _ = nearest_solids(given, directions, np.zeros((COLUMNS, BEAMS), np.float32))
     generator = np.random.default_rng(0)
     hits = 0
     for a, k in zip(generator.integers(0, COLUMNS, 250), generator.integers(8, BEAMS, 250)):
@@ -158,6 +161,8 @@ def test_points_lie_on_the_wall_and_on_the_ground(scene: Scene) -> None:
         velocity_mps=np.zeros((1, 2)),
         seen_s=np.zeros(1),
         reflectance=shape.reflectance,
+        finish=shape.finish,
+        free_path_m=np.zeros(1),
         origin_m=np.tile([0.0, 0.0, 1.84], (COLUMNS, 1)),
         rotation=np.tile(np.eye(3), (COLUMNS, 1, 1)),
     )
@@ -170,17 +175,21 @@ def test_points_lie_on_the_wall_and_on_the_ground(scene: Scene) -> None:
     along = np.linalg.norm(echoes[:, :3], axis=1)
     off = along - 20.0 * along / echoes[:, 0]
     assert abs(np.mean(off)) < 0.005
-    assert 0.015 < np.std(off) < 0.025
+    assert 0.008 < np.std(off) < 0.0125
     ground = points[(points[:, 4] == 12) & (distance > 1.5)]
     off = np.linalg.norm(ground[:, :3], axis=1) - np.median(np.linalg.norm(ground[:, :3], axis=1))
     assert np.median(ground[:, 2]) == pytest.approx(-1.84, abs=0.01)
-    assert np.std(off) < 0.03
+    assert np.std(off) < 0.015
 
 
 def test_the_roof_and_lost_beams_lie_within_a_metre(scene: Scene) -> None:
     points = take_sweep(scene, TIME_S, np.random.default_rng(0))
     distance = np.linalg.norm(points[:, :3], axis=1)
-    assert not np.any((distance > 1.0) & (distance < 1.6))
+    between = points[(distance > 1.0) & (distance < 1.6)]
+    # What lies there belongs to the own car: low bars before and behind the roof.
+    assert 0 < len(between) < 0.02 * len(points)
+    assert np.all(np.abs(between[:, 0]) < 0.46)
+    assert np.all(between[:, 2] < -0.3)
     low = points[:, 4] < 4
     assert 0.4 < np.mean(distance[low] < 1.0) < 0.95
 
@@ -225,21 +234,35 @@ def test_the_camera_finds_what_a_ray_finds(scene: Scene, film: Film, views: dict
         rows, owner = solids.rows, solids.owner
         real = np.flatnonzero(solids.finish != SHADOW)
         inverse = np.linalg.inv(MOUNTINGS[channel].matrix_px(WIDTH_PX))
-        wrong = 0
+        wrong = compared = 0
         for v, u in zip(generator.integers(0, view.owner.shape[0], 150), generator.integers(0, WIDTH_PX, 150)):
             ray = pose[:3, :3] @ inverse @ np.array([u + 0.5, v + 0.5, 1.0])
             depths = [ray_in_solid(rows, int(i), pose[:3, 3], ray) for i in real]
             nearest = int(np.argmin(depths))
+            if depths[nearest] < MISS and solids.finish[real[nearest]] in FREE_PATH_M:
+                continue  # One may look through leaves and railings.
+            compared += 1
             if depths[nearest] >= MISS:
                 wrong += view.owner[v, u] != -1
             else:
                 same_depth = abs(1 / depths[nearest] - view.nearness[v, u]) < 1e-4 / depths[nearest]
                 wrong += not same_depth or view.owner[v, u] != owner[real[nearest]]
         assert wrong <= 1
+        assert compared > 100
 
 
-def test_lidar_points_land_on_the_surface_that_the_camera_sees(scene: Scene, views: dict[str, View]) -> None:
-    """Both sensors, their mountings and the camera matrices agree: static echoes have the image's depth."""
+def test_lidar_points_land_on_the_surface_that_the_camera_sees(scene: Scene, film: Film) -> None:
+    """Both sensors, their mountings and the camera matrices agree: static echoes have the image's depth.
+
+    Without leaves and railings, which a beam passes where a look does not.
+    """
+    solid = scene.scenery
+    keep = ~np.isin(solid.finish, list(FREE_PATH_M))
+    columns = (solid.rows, solid.owner, solid.colour, solid.finish, solid.reflectance)
+    scene = replace(scene, scenery=Solids(*(column[keep] for column in columns)))
+    views = {
+        channel: take_image(scene, channel, TIME_S, width_px=WIDTH_PX, film=film, shift=(0, 0)) for channel in CAMERAS
+    }
     points = take_sweep(scene, TIME_S, np.random.default_rng(0))
     points = points[np.linalg.norm(points[:, :3], axis=1) > 1.5]
     pose = scene.ego_pose(TIME_S) @ MOUNTINGS[LIDAR].ego_from_sensor
@@ -258,7 +281,8 @@ def test_lidar_points_land_on_the_surface_that_the_camera_sees(scene: Scene, vie
             continue
         relative = depth[scenery] * view.nearness[v, u][scenery] - 1.0
         assert abs(np.median(relative)) < 0.01
-        assert np.mean(np.abs(relative) < 0.05) > 0.85
+        # The rest: the LiDAR, a foot higher, looks over fences and past posts that hide its points from the camera.
+        assert np.mean(np.abs(relative) < 0.05) > 0.75
         compared += 1
     assert compared >= 3
 
@@ -304,7 +328,7 @@ def one_camera(shapes: list[tuple[Shape, float, float]]) -> View:
             np.array([[160.0, 0, 160], [0, 160, 90], [0, 0, 1]]),
             (180, 320),
             np.concatenate([[1, 6.5, 0, 1], np.tile([0.0, 1e4], 751)]),
-            (0.0, 0.0, 1.0, 0.5, 0.5, 0.0, *[0.5] * 6, 0.0, 0.0, 0.0, 0.0, 1.0),
+            (0.0, 0.0, 1.0, 0.5, 0.5, 0.0, *[0.5] * 6, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0),
             np.zeros((256, 256), np.float32),
             np.zeros((256, 256), np.float32),
         ),

@@ -45,6 +45,7 @@ def test_a_small_trainval_can_be_asked_for() -> None:
         ({"image_width_px": 3200}, "image_width_px must be a whole number from 64 to 1600"),
         ({"version": "v2"}, "version must be one of auto, v1.0-mini, v1.0-trainval, found 'v2'"),
         ({"class_mix": "even"}, "class_mix must be one of flat, nuscenes, found 'even'"),
+        ({"look_alike": 1.5}, "look_alike must be a number from 0 to 1, found 1.5"),
         ({"tables_only": "yes"}, "tables_only must be true or false, found 'yes'"),
         ({"val_scenes": 11}, "val_scenes must be from 0 to scenes=10, found 11"),
         ({"val_scenes": 5}, "The validation split of v1.0-mini has 2 names, found 5 wanted"),
