@@ -39,7 +39,7 @@ class Row:
 
     Attributes:
         what: What was measured, in words.
-        value: The figure.
+        value: The figure; None where it isn't known yet, which ``what`` explains.
         unit: Its unit.
         peer: What it is compared with.
         peer_value: The peer's figure in the same unit.
@@ -50,7 +50,7 @@ class Row:
     """
 
     what: str
-    value: float
+    value: float | None
     unit: str
     peer: str | None = None
     peer_value: float | None = None
@@ -158,7 +158,7 @@ def print_table(title: str, rows: Sequence[Row]) -> None:
     for row in rows:
         table.add_row(
             row.what,
-            f"{row.value:.4g} {row.unit}",
+            "" if row.value is None else f"{row.value:.4g} {row.unit}",
             row.peer or "",
             "" if row.peer_value is None else f"{row.peer_value:.4g} {row.unit}",
             "" if row.ratio is None else f"{row.ratio:.3g}",

@@ -32,7 +32,7 @@ def markdown_table(result: dict[str, Any]) -> str:
     """A Markdown table of one result file, with how and where it was measured below it."""
     columns = {
         "what": lambda row: str(row["what"]),
-        "value": lambda row: f"{_number(row['value'])} {row.get('unit') or ''}".strip(),
+        "value": lambda row: "" if row["value"] is None else f"{_number(row['value'])} {row.get('unit') or ''}".strip(),
         "peer": lambda row: str(row.get("peer") or ""),
         "peer's value": lambda row: _number(row.get("peer_value")),
         "ratio": lambda row: _number(row.get("ratio")),

@@ -12,6 +12,7 @@ from fusionkd.metrics.privacy import (
     loss_scores,
     membership_leak,
 )
+from fusionkd.metrics.resampling import scene_bootstrap
 from fusionkd.metrics.settings import DETECTION_CVPR_2019, TP_ERRORS, DetectionSettings
 from fusionkd.metrics.submission import Submission, read_submission, write_submission
 from fusionkd.metrics.truth import DetectionTruth
@@ -38,5 +39,6 @@ __all__ = [
     "loss_scores",
     "membership_leak",
     "read_submission",
+    "scene_bootstrap",
     "write_submission",
 ]

@@ -127,7 +127,8 @@ def mixed(points: NDArray[np.float32]) -> NDArray[np.float32]:
     step = max(round(count * 0.6180339887498949), 1)
     while math.gcd(step, count) > 1:
         step += 1
-    return points[np.arange(count, dtype=np.int64) * step % max(count, 1)]
+    again: NDArray[np.float32] = points[np.arange(count, dtype=np.int64) * step % max(count, 1)]
+    return again
 
 
 def _younger(points: NDArray[np.float32], max_age_s: float | None) -> NDArray[np.float32]:
