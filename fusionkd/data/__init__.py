@@ -1,6 +1,6 @@
 """nuScenes tables and files, turned into frames and batches."""
 
-from fusionkd.data.augmentation import BevAugmentation, ImageAugmentation
+from fusionkd.data.augmentation import BevAugmentation, ImageAugmentation, LidarAugmentation
 from fusionkd.data.collate import Collator
 from fusionkd.data.datamodule import NuScenesDataModule
 from fusionkd.data.dataset import NuScenesDataset
@@ -18,6 +18,7 @@ __all__ = [
     "GtDatabase",
     "GtPaste",
     "ImageAugmentation",
+    "LidarAugmentation",
     "LidarView",
     "NuScenesDataModule",
     "NuScenesDataset",

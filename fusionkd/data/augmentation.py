@@ -114,6 +114,34 @@ class ImageAugmentation:
 
 
 @dataclass(frozen=True)
+class LidarAugmentation:
+    """Takes older LiDAR sweeps away, as where a recording begins or sweeps were lost.
+
+    Attributes:
+        fewer_sweeps: Chance that only a drawn number of a frame's newest sweeps is left, from one to all but one.
+    """
+
+    fewer_sweeps: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fewer_sweeps <= 1:
+            raise UserError(f"LidarAugmentation.fewer_sweeps is a chance between 0 and 1, found {self.fewer_sweeps}.")
+
+    def thin(self, points: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:
+        """Points (P, 5) of a random number of their newest sweeps.
+
+        Args:
+            points: Sweep after sweep, the newest first; the last column is each point's age.
+            generator: Of chance.
+        """
+        chance, share = generator.random(2)
+        begins = np.flatnonzero(np.diff(points[:, 4])) + 1  # of each sweep but the first
+        if chance >= self.fewer_sweeps or len(begins) == 0:
+            return points
+        return points[: begins[int(share * len(begins))]]
+
+
+@dataclass(frozen=True)
 class AugmentationPlan:
     """All augmentation of a training run; the same draw gives the same sample in any process.
 
@@ -122,12 +150,14 @@ class AugmentationPlan:
         bev: Or None for none.
         image: Or None for none.
         paster: Pastes objects into the LiDAR, or None.
+        lidar: Or None for none.
     """
 
     seed: int = 0
     bev: BevAugmentation | None = None
     image: ImageAugmentation | None = None
     paster: Paster | None = None
+    lidar: LidarAugmentation | None = None
 
     def read(self, frames: NuScenesDataset, draw: Draw) -> Frame:
         """Read a draw's frame with its images augmented.
@@ -149,8 +179,10 @@ class AugmentationPlan:
         return replace(frame, images=images)
 
     def change(self, frame: Frame, draw: Draw) -> Sample:
-        """A frame with objects pasted and its ego frame augmented."""
+        """A frame with sweeps taken away, objects pasted and its ego frame augmented."""
         generator = self._generator(draw, stage=1)
+        if self.lidar is not None:
+            frame = replace(frame, points=self.lidar.thin(frame.points, self._generator(draw, stage=2)))
         sample = Sample.plain(frame)
         if self.paster is not None:
             sample = self.paster.paste(sample, generator)

@@ -8,7 +8,7 @@ from typing import Literal
 
 import lightning.pytorch as pl
 
-from fusionkd.data.augmentation import AugmentationPlan, BevAugmentation, ImageAugmentation
+from fusionkd.data.augmentation import AugmentationPlan, BevAugmentation, ImageAugmentation, LidarAugmentation
 from fusionkd.data.collate import Collator
 from fusionkd.data.dataset import NuScenesDataset
 from fusionkd.data.frames import Batch, Frame
@@ -61,6 +61,7 @@ class NuScenesDataModule(pl.LightningDataModule):
         bev_augmentation: For training; None for none.
         gt_paste: Objects to paste into the LiDAR in training; None for none.
         image_augmentation: For training; None for none.
+        lidar_augmentation: For training; None for none.
         class_balanced: Whether every class leads equally many training draws.
         batch_size: Frames per batch and process.
         num_workers: Loader processes; the batches don't depend on it.
@@ -93,6 +94,7 @@ class NuScenesDataModule(pl.LightningDataModule):
         min_box_points: int = 1,
         bev_augmentation: BevAugmentation | None = None,
         image_augmentation: ImageAugmentation | None = None,
+        lidar_augmentation: LidarAugmentation | None = None,
         gt_paste: GtPaste | None = None,
         class_balanced: bool = False,
         batch_size: int = 4,
@@ -123,7 +125,7 @@ class NuScenesDataModule(pl.LightningDataModule):
         self.image_size_px = image_size_px
         self.num_sweeps = num_sweeps
         self._min_box_points = min_box_points
-        self._plan = AugmentationPlan(seed, bev_augmentation, image_augmentation)
+        self._plan = AugmentationPlan(seed, bev_augmentation, image_augmentation, lidar=lidar_augmentation)
         self._gt_paste = gt_paste
         self._class_balanced = class_balanced
         self._on_bad_frame = on_bad_frame

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_world import THINGS, dots_in
 
-from fusionkd.data import BevAugmentation, ImageAugmentation, NuScenesDataset, NuScenesIndex
+from fusionkd.data import BevAugmentation, ImageAugmentation, LidarAugmentation, NuScenesDataset, NuScenesIndex
 from fusionkd.data.augmentation import AugmentationPlan, augment_bev
 from fusionkd.data.collate import Collator, Sample
 from fusionkd.data.sampling import Draw
@@ -185,3 +185,32 @@ def test_frames_without_boxes_are_augmented_too(tiny_root: Path) -> None:
 def test_impossible_settings_are_named(make, message: str) -> None:
     with pytest.raises(UserError, match=message):
         make()
+
+
+def test_taking_sweeps_away_leaves_the_newest_whole_and_every_number_occurs() -> None:
+    points = np.zeros((1000, 5), np.float32)
+    points[:, 4] = np.repeat(0.05 * np.arange(10), 100)
+    thin = LidarAugmentation(fewer_sweeps=1.0).thin
+    kept = {len(thin(points, np.random.default_rng(seed))) for seed in range(200)}
+    assert kept == {100 * sweeps for sweeps in range(1, 10)}
+    often = [len(LidarAugmentation(0.3).thin(points, np.random.default_rng(seed))) < 1000 for seed in range(500)]
+    assert np.mean(often) == pytest.approx(0.3, abs=0.08)
+    alone = points[:100]
+    assert thin(alone, np.random.default_rng(0)) is alone
+
+
+def test_a_plan_takes_sweeps_away_alike_in_every_process(dataset: NuScenesDataset) -> None:
+    plain = AugmentationPlan(seed=3, bev=EVERYTHING)
+    plan = replace(plain, lidar=LidarAugmentation(fewer_sweeps=1.0))
+    for item, frame in enumerate(dataset):
+        draw = Draw(epoch=0, position=0, item=item)
+        sample, again = _augmented(dataset, plan, draw), _augmented(dataset, plan, draw)
+        np.testing.assert_array_equal(sample.frame.points, again.frame.points)
+        assert len(np.unique(sample.frame.points[:, 4])) <= max(len(np.unique(frame.points[:, 4])) - 1, 1)
+        # Other chance isn't disturbed: the ego frame moves as it does without.
+        np.testing.assert_array_equal(sample.ego_from_augmented, _augmented(dataset, plain, draw).ego_from_augmented)
+
+
+def test_a_chance_is_between_0_and_1() -> None:
+    with pytest.raises(UserError, match="fewer_sweeps is a chance between 0 and 1, found 2"):
+        LidarAugmentation(fewer_sweeps=2)
