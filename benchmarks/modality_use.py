@@ -7,21 +7,19 @@ Another frame's images (or points) come from the frame half the validation split
 true. A lost sensor is marked absent, as on the vehicle.
 """
 
-import argparse
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
-from common import Row, use_one_thread, write_result
+from common import Row, write_result
+from oracle import asked, opened, validation_frames
 
 from fusionkd.data import Batch, NuScenesDataModule
 from fusionkd.geometry.camera import CAMERAS
 from fusionkd.metrics import Detections, DetectionTruth, NuScenesFigures, evaluate
 from fusionkd.models import Decoder
 from fusionkd.teachers import load_trained
-from fusionkd.visualize.sources import open_data
 
 CHECKPOINTS = ("zoo:student", "zoo:fused")
 TARGET_MAP_POINTS = 4.0
@@ -71,12 +69,9 @@ def judge(
     checkpoints: list[str], data: NuScenesDataModule, frames: int | None
 ) -> dict[tuple[str, str], NuScenesFigures]:
     """Figures by model and change."""
-    records = data.records("val")
-    if frames is not None and frames < len(records):
-        records = [records[int(i)] for i in np.linspace(0, len(records) - 1, frames).round()]
     models = {name: load_trained(name)[0].eval() for name in checkpoints}
     found: dict[tuple[str, str], list[object]] = {(name, what): [] for name in models for what in changes()}
-    decoder, tokens, poses, dataset = Decoder(), [], [], data.dataset(records)
+    decoder, tokens, poses, dataset = Decoder(), [], [], validation_frames(data, frames)
     for item in range(len(dataset)):
         batch, other = (data.batch([dataset[at % len(dataset)]]) for at in (item, item + len(dataset) // 2))
         tokens += batch.token
@@ -108,15 +103,8 @@ def rows_of(figures: dict[tuple[str, str], NuScenesFigures], name: str) -> list[
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, default=Path("data/nuscenes-mini"))
-    parser.add_argument("--version", default="v1.0-mini")
-    parser.add_argument("--checkpoints", nargs="+", default=list(CHECKPOINTS))
-    parser.add_argument("--config", type=Path, default=Path("configs/nuscenes_mini.yaml"), help="for the data settings")
-    parser.add_argument("--frames", type=int, help="so many validation frames (default: all)")
-    given = parser.parse_args()
-    use_one_thread()
-    data = open_data(str(given.root), given.version, model=None, config=given.config)
+    given = asked(__doc__, root="data/nuscenes-mini", version="v1.0-mini", checkpoints=CHECKPOINTS)
+    data = opened(given)
     figures = judge(given.checkpoints, data, given.frames)
     rows = [row for name in given.checkpoints for row in rows_of(figures, name)]
     write_result("modality_use", rows, simulated=data.is_simulated, packages=("torch",))

@@ -10,13 +10,14 @@ Light and weather are read from the scenes' descriptions.
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from common import Row, use_one_thread, write_result
 
-from fusionkd.data import NuScenesDataModule
+from fusionkd.data import NuScenesDataModule, NuScenesDataset
 from fusionkd.geometry import DETECTION_CLASSES
 from fusionkd.metrics import Detections, DetectionTruth, evaluate, figures_by_distance
 from fusionkd.metrics.oracle import QUESTIONS, meant, with_truth
@@ -36,15 +37,37 @@ VISIBILITY = {"1": "0-40 %", "2": "40-60 %", "3": "60-80 %", "4": "80-100 %"}
 EDGES_M = (0.0, 10.0, 20.0, 30.0, 40.0, 50.0)
 
 
-@torch.no_grad()
-def detect(checkpoints: list[str], data: NuScenesDataModule, frames: int | None) -> dict[str, Detections]:
-    """Each model's boxes of the validation frames, or of so many of them, spread evenly."""
+def asked(description: str | None, *, root: str, version: str, checkpoints: Sequence[str]) -> argparse.Namespace:
+    """The command line of a benchmark that judges models on validation frames, with its defaults."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=Path(root))
+    parser.add_argument("--version", default=version)
+    parser.add_argument("--checkpoints", nargs="+", default=list(checkpoints))
+    parser.add_argument("--config", type=Path, default=Path("configs/nuscenes_mini.yaml"), help="for the data settings")
+    parser.add_argument("--frames", type=int, help="so many validation frames (default: all)")
+    return parser.parse_args()
+
+
+def opened(given: argparse.Namespace) -> NuScenesDataModule:
+    """The data that the command line names."""
+    use_one_thread()
+    return open_data(str(given.root), given.version, model=None, config=given.config)
+
+
+def validation_frames(data: NuScenesDataModule, frames: int | None) -> NuScenesDataset:
+    """All validation frames, or so many of them, spread evenly."""
     records = data.records("val")
     if frames is not None and frames < len(records):
         records = [records[int(i)] for i in np.linspace(0, len(records) - 1, frames).round()]
+    return data.dataset(records)
+
+
+@torch.no_grad()
+def detect(checkpoints: list[str], data: NuScenesDataModule, frames: int | None) -> dict[str, Detections]:
+    """Each model's boxes of the validation frames, or of so many of them, spread evenly."""
     models = {name: load_trained(name)[0].eval() for name in checkpoints}
     decoder, boxes, poses, tokens = Decoder(), {name: [] for name in models}, [], []
-    dataset = data.dataset(records)
+    dataset = validation_frames(data, frames)
     for item in range(len(dataset)):
         batch = data.batch([dataset[item]])
         tokens += batch.token
@@ -134,15 +157,8 @@ def visibility_of(root: Path, version: str, truth: DetectionTruth) -> np.ndarray
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, default=Path("data/simulated-teachers"))
-    parser.add_argument("--version", default="v1.0-trainval")
-    parser.add_argument("--checkpoints", nargs="+", default=list(CHECKPOINTS))
-    parser.add_argument("--config", type=Path, default=Path("configs/nuscenes_mini.yaml"), help="for the data settings")
-    parser.add_argument("--frames", type=int, help="so many validation frames (default: all)")
-    given = parser.parse_args()
-    use_one_thread()
-    data = open_data(str(given.root), given.version, model=None, config=given.config)
+    given = asked(__doc__, root="data/simulated-teachers", version="v1.0-trainval", checkpoints=CHECKPOINTS)
+    data = opened(given)
     found = detect(given.checkpoints, data, given.frames)
     truth = DetectionTruth.from_index(data.index, data.scenes("val"))
     descriptions = [text.decode() for text in data.index.scenes.description]
