@@ -12,6 +12,7 @@ from fusionkd.data.frames import Frame
 from fusionkd.data.sampling import Draw
 from fusionkd.errors import UserError
 from fusionkd.geometry import CAMERAS, Boxes3D, CameraRig, invert_affine, transform_points
+from fusionkd.preprocess.clouds import moved_points
 from fusionkd.preprocess.images import crop_top, recolour
 
 
@@ -206,15 +207,10 @@ def augment_bev(sample: Sample, augmented_from_ego: NDArray[np.float64]) -> Samp
             scale times mirrors of x and y.
     """
     frame = sample.frame
-    points = frame.points.copy()
-    x, y, z = frame.points[:, 0], frame.points[:, 1], frame.points[:, 2]
-    # Column by column: three times as fast as a product of so narrow matrices.
-    for axis, (a, b, c, shift) in enumerate(augmented_from_ego[:3].astype(np.float32)):
-        points[:, axis] = a * x + b * y + c * z + shift
     rig = frame.rig
     augmented = replace(
         frame,
-        points=points,
+        points=moved_points(frame.points, augmented_from_ego),
         boxes=None if frame.boxes is None else _augment_boxes(frame.boxes, augmented_from_ego),
         rig=CameraRig(rig.intrinsics, augmented_from_ego @ rig.ego_from_camera, rig.image_aug, rig.size_px),
     )

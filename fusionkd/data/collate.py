@@ -12,6 +12,7 @@ from torch import Tensor
 from fusionkd.data.frames import Batch, Frame
 from fusionkd.geometry import Boxes3D
 from fusionkd.preprocess import lidar_depth_maps
+from fusionkd.preprocess.clouds import younger
 from fusionkd.preprocess.images import normalise_images
 from fusionkd.preprocess.views import Arrays, LidarView
 
@@ -63,7 +64,7 @@ class Collator:
     def depth(self, frame: Frame) -> NDArray[np.float32]:
         """LiDAR depth maps of a frame's cameras, (N, H / stride, W / stride)."""
         return lidar_depth_maps(
-            frame.points[frame.points[:, 4] <= self.depth_max_age_s],
+            younger(frame.points, self.depth_max_age_s),
             image_from_ego=frame.rig.image_from_ego,
             size_px=frame.rig.size_px,
             stride=self.depth_stride,
@@ -105,7 +106,10 @@ class Collator:
 
 def normalised_images(images: Sequence[NDArray[np.uint8]]) -> Tensor:
     """Images (N, H, W, 3) uint8 of B frames as (B, N, 3, H, W) float32 with ImageNet's mean and deviation."""
-    return torch.from_numpy(np.stack([normalise_images(frame) for frame in images]))  # (B, N, 3, H, W)
+    out = np.empty((len(images), len(images[0]), 3, *images[0].shape[1:3]), np.float32)  # (B, N, 3, H, W)
+    for frame, normalised in zip(images, out):
+        normalise_images(frame, out=normalised)
+    return torch.from_numpy(out)
 
 
 def _tensors(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:

@@ -138,6 +138,8 @@ def normalise_images(
     images: NDArray[np.uint8],
     mean: tuple[float, float, float] = IMAGENET_MEAN,
     std: tuple[float, float, float] = IMAGENET_STD,
+    *,
+    out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Images as networks read them: (v / 255 - mean) / std, channels first, in one pass.
 
@@ -145,13 +147,15 @@ def normalise_images(
         images: (N, H, W, 3) uint8 RGB.
         mean: Per channel, in units of 1.
         std: Per channel.
+        out: (N, 3, H, W) float32 to write to instead of new memory.
 
     Returns:
         (N, 3, H, W) float32.
     """
     scale = np.float32(1) / (np.float32(255) * np.asarray(std, np.float32))
     shift = np.asarray(mean, np.float32) / np.asarray(std, np.float32)
-    out = np.empty((len(images), 3, *images.shape[1:3]), np.float32)
+    if out is None:
+        out = np.empty((len(images), 3, *images.shape[1:3]), np.float32)
     for image, normalised in zip(images, out):
         _normalise(image, scale, shift, normalised)
     return out

@@ -1,6 +1,5 @@
 """LiDAR views: what a model's LiDAR branch reads, made from a frame's points."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
@@ -10,6 +9,8 @@ from numpy.typing import NDArray
 
 from fusionkd.errors import UserError
 from fusionkd.geometry import BevGrid
+from fusionkd.preprocess.clouds import younger
+from fusionkd.preprocess.mixing import mixed_pillars
 from fusionkd.preprocess.pillars import hard_pillars
 from fusionkd.preprocess.raster import bev_raster
 
@@ -97,10 +98,9 @@ class PillarView:
 
     def make(self, points: NDArray[np.float32]) -> Arrays:
         """``points`` (P, K, 5), ``count`` (P,) and ``row_column`` (P, 2)."""
+        fill = mixed_pillars if self.mix_ages else hard_pillars
         young = _younger(points, self.max_age_s)
-        if self.mix_ages:
-            young = mixed(young)
-        pillars = hard_pillars(young, self.grid, max_points=self.max_points, max_pillars=self.max_pillars)
+        pillars = fill(young, self.grid, max_points=self.max_points, max_pillars=self.max_pillars)
         return {"points": pillars.points, "count": pillars.count, "row_column": pillars.row_column}
 
     def collate(self, frames: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
@@ -114,28 +114,8 @@ class PillarView:
         }
 
 
-def mixed(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The same rows in an order whose every stretch holds rows from all over: always the same order, no chance.
-
-    Steps of the golden section spread evenly (Weyl's theorem); the next step that shares no factor with the number of
-    rows visits each row once.
-
-    Args:
-        points: (P, C).
-    """
-    count = len(points)
-    step = max(round(count * 0.6180339887498949), 1)
-    while math.gcd(step, count) > 1:
-        step += 1
-    again: NDArray[np.float32] = points[np.arange(count, dtype=np.int64) * step % max(count, 1)]
-    return again
-
-
 def _younger(points: NDArray[np.float32], max_age_s: float | None) -> NDArray[np.float32]:
-    if max_age_s is None:
-        return points
-    young = points[:, 4] <= max_age_s
-    return points if young.all() else points[young]
+    return points if max_age_s is None else younger(points, max_age_s)
 
 
 def _check_age(view: str, max_age_s: float | None) -> None:

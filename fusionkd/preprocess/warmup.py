@@ -12,11 +12,13 @@ from fusionkd.geometry.iou import rotated_iou_bev
 from fusionkd.geometry.nms import circle_nms, rotated_nms
 from fusionkd.preprocess.boxes import points_in_boxes, replace_points_in_boxes
 from fusionkd.preprocess.cells import crop_to_grid
+from fusionkd.preprocess.clouds import moved_points, younger
 from fusionkd.preprocess.compiled import forget_stale_kernels
 from fusionkd.preprocess.depth import lidar_depth_maps
 from fusionkd.preprocess.direct import pillars_of_sweeps, raster_of_sweeps
 from fusionkd.preprocess.frustum import frustum_cells
 from fusionkd.preprocess.images import normalise_images
+from fusionkd.preprocess.mixing import mixed_pillars
 from fusionkd.preprocess.pillars import dynamic_pillars, hard_pillars
 from fusionkd.preprocess.raster import bev_raster
 from fusionkd.preprocess.sweeps import fuse_sweeps, look_at_sweep
@@ -39,6 +41,7 @@ def compile_kernels(progress: Callable[[str], None] | None = None) -> float:
     grid = BevGrid(x_min_m=-4, x_max_m=4, y_min_m=-4, y_max_m=4, cell_m=1.0)
     points = np.array([[1, 1, 0, 10, 0], [2, 1, 0, 10, 0]], np.float32)
     received = np.frombuffer(points.tobytes(), np.float32).reshape(points.shape)
+    old_first = np.array([[1, 1, 0, 10, 1], [2, 1, 0, 10, 0]], np.float32)
     boxes = np.array([[1, 1, 0, 2, 2, 2, 0, 0, 0]], np.float32)
     eye = np.eye(4)[None]
     motion: dict[str, Any] = {"key_from_sweep": eye, "age_s": [0.0]}
@@ -51,6 +54,9 @@ def compile_kernels(progress: Callable[[str], None] | None = None) -> float:
         "crop_to_grid": lambda: crop_to_grid(points, grid),
         "hard_pillars": lambda: hard_pillars(points, grid, max_points=2, max_pillars=4),
         "hard_pillars in threads": lambda: hard_pillars(points, grid, max_points=2, max_pillars=4, threads=2),
+        "mixed_pillars": lambda: mixed_pillars(points, grid, max_points=2, max_pillars=4),
+        "younger": lambda: (younger(points, 0.0), younger(old_first, 0.5)),
+        "moved_points": lambda: moved_points(points, np.eye(4)),
         "dynamic_pillars": lambda: dynamic_pillars(points, grid),
         "mean_voxels": lambda: mean_voxels(points, grid, max_points=2, max_voxels=4),
         "bev_raster": lambda: bev_raster(points, grid, z_slices=2),

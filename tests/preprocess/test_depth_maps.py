@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from nuscenes import NuScenes
@@ -100,6 +100,35 @@ def test_points_behind_or_too_near_are_not_drawn() -> None:
     assert not _depth([[-10.0, 0.0, 1.5], [1.5, 0.0, 1.5], [2.4, 0.0, 1.5]]).any()
     assert _depth([[2.5, 0.0, 1.5]]).max() == pytest.approx(1.0)
     assert _depth([[2.4, 0.0, 1.5]], min_depth_m=0.5).max() == pytest.approx(0.9)
+
+
+def _by_numpy(points: NDArray[np.float32], image_from_ego: NDArray[np.float64], stride: int) -> NDArray[np.float32]:
+    """The rule of the projection in float64, camera by camera."""
+    maps = np.full((len(image_from_ego), SIZE_PX[0] // stride, SIZE_PX[1] // stride), np.inf, np.float32)
+    x, y, z = points[:, :3].T.astype(np.float64)
+    with np.errstate(all="ignore"):
+        for t, depth in zip(image_from_ego, maps):
+            u, v, d = (t[k, 0] * x + t[k, 1] * y + t[k, 2] * z + t[k, 3] for k in range(3))
+            column, row = u / (d * stride), v / (d * stride)
+            inside = (column >= 0) & (column < depth.shape[1]) & (row >= 0) & (row < depth.shape[0])
+            seen = np.flatnonzero((d >= 1.0) & (d < np.inf) & inside)
+            np.minimum.at(depth, (row[seen].astype(int), column[seen].astype(int)), d[seen].astype(np.float32))
+    return np.where(np.isinf(maps), np.float32(0), maps)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), cameras=st.sampled_from([1, 6, 33]), size=st.sampled_from([1.0, 1e4, 1e30]))
+def test_what_float32_leaves_out_no_camera_sees(seed: int, cameras: int, size: float) -> None:
+    rng = np.random.default_rng(seed)
+    rig = _rig(cameras).image_from_ego
+    points = rng.uniform(-40, 40, (1100, 3)).astype(np.float32)
+    points[::3] *= np.float32(size)
+    points[::50] = [np.nan, np.inf, 1e38]
+    # Onto the borders of the first camera's image and its nearest depth, where rounding decides.
+    edge = np.linalg.inv(rig[0]) @ [[0, 96, 48, 48, 30], [24, 24, 0, 48, 20], [1, 1, 1, 1, 1], [1, 1, 1, 1, 1]]
+    points[7:1097:109][:5] = edge[:3].T
+    found = lidar_depth_maps(points, image_from_ego=rig, size_px=SIZE_PX, stride=4)
+    np.testing.assert_array_equal(found, _by_numpy(points, rig, 4))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
