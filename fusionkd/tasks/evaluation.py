@@ -10,7 +10,7 @@ from fusionkd.data import Batch, NuScenesDataModule
 from fusionkd.errors import UserError
 from fusionkd.metrics import DetectionTruth, NuScenesDetection
 from fusionkd.models import Decoder
-from fusionkd.teachers import FrozenTeacher, far_off
+from fusionkd.teachers import Teacher, far_off
 
 
 def evaluate_models(
@@ -47,7 +47,7 @@ def evaluate_models(
 
 
 def check_teachers(
-    teachers: Mapping[str, FrozenTeacher],
+    teachers: Mapping[str, Teacher],
     data: NuScenesDataModule,
     *,
     decoder: Decoder,
