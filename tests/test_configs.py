@@ -16,12 +16,17 @@ from fusionkd.teachers import FrozenTeacher
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 MINI = CONFIGS / "nuscenes_mini.yaml"
-OVERLAYS = dict.fromkeys(("control_mini.yaml", "own_teacher.yaml", "label_free.yaml", "pseudo_label.yaml"), MINI)
+WITHOUT_TEACHERS = ("self", "ema", "mutual")
+DELIVERIES = ("label_free", "pseudo_label", *WITHOUT_TEACHERS)
+OVERLAYS = dict.fromkeys(("control_mini.yaml", "own_teacher.yaml", *(f"{name}.yaml" for name in DELIVERIES)), MINI)
+CASCADES = ("progressive", "born_again")
 SIMULATED_TEACHERS = ("lidar", "camera", "fused")
 
 
 def all_configs() -> list[Path]:
-    return [path for path in sorted(CONFIGS.rglob("*.yaml")) if "deadlines" not in path.parts]
+    """Those of tools/train.py."""
+    found = sorted(CONFIGS.rglob("*.yaml"))
+    return [path for path in found if "deadlines" not in path.parts and path.stem not in CASCADES]
 
 
 def files_of(path: Path) -> list[str]:
@@ -97,13 +102,22 @@ def test_main_job_runs_on_a_simulated_world(zoo: Path, world: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["label_free", "pseudo_label"])
+@pytest.mark.parametrize("name", DELIVERIES)
 def test_delivery_runs_on_a_simulated_world(name: str, zoo: Path, world: Path, tmp_path: Path) -> None:
     options = ["--data.init_args.train_split", "[scene-0061, scene-0103]"]
-    if name == "pseudo_label":
+    if name != "label_free":
         options += ["--data.init_args.unlabelled_per_batch", "1"]
+    options += [] if name in WITHOUT_TEACHERS else teachers_from(zoo)
     files = files_of(CONFIGS / "distill" / f"{name}.yaml")
-    assert guarded(train, ["fit", *files, *quick(world, tmp_path), *options, *teachers_from(zoo)]) == 0
+    assert guarded(train, ["fit", *files, *quick(world, tmp_path), *options]) == 0
+
+
+@pytest.mark.parametrize("name", WITHOUT_TEACHERS)
+def test_delivery_needs_no_trained_teacher(name: str) -> None:
+    files = files_of(CONFIGS / "distill" / f"{name}.yaml")
+    task = build_cli([*files, "--trainer.logger", "false"], run=False).model
+    assert not any(teacher.fixed for teacher in task.faculty.teachers.values())
+    assert task.lessons
 
 
 def test_label_free_reads_no_annotation(world: Path) -> None:
