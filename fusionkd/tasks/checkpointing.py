@@ -26,7 +26,9 @@ class RunCheckpoint(ModelCheckpoint):
     """
 
     def __init__(self, every_n_train_steps: int = 500) -> None:
-        super().__init__(every_n_train_steps=every_n_train_steps, save_last=True, save_top_k=1)
+        super().__init__(
+            every_n_train_steps=every_n_train_steps, save_last=True, save_top_k=1, enable_version_counter=False
+        )
         self._random: dict[str, Tensor] = {}
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -39,7 +41,8 @@ class RunCheckpoint(ModelCheckpoint):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add the random numbers' state."""
+        """Add the random numbers' state, and count epochs as a run does that nobody interrupted."""
+        _count_epochs(trainer, checkpoint)
         checkpoint[_RANDOM] = {"cpu": torch.get_rng_state()}
         if pl_module.device.type == "cuda":
             checkpoint[_RANDOM]["cuda"] = torch.cuda.get_rng_state(pl_module.device)
@@ -57,6 +60,20 @@ class RunCheckpoint(ModelCheckpoint):
         if "cuda" in self._random and pl_module.device.type == "cuda":
             torch.cuda.set_rng_state(self._random["cuda"].cpu(), pl_module.device)
         self._random = {}
+
+
+def _count_epochs(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> None:
+    """Set right what Lightning counts after going on from the end of an epoch.
+
+    It begins the next epoch then without counting it as begun. A second resume, from the end of that one, would take
+    it for the same epoch and train on its frames again.
+    """
+    steps = trainer.fit_loop.epoch_loop.batch_progress.total
+    if steps.completed != steps.processed - 1:
+        return  # not within a step
+    for count in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
+        count["ready"] = count["started"] = count["processed"] + 1
+        count["completed"] = count["processed"]
 
 
 class WholeFiles(TorchCheckpointIO):
