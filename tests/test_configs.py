@@ -124,7 +124,8 @@ def test_cascade_runs_on_a_simulated_world(
     path.write_text(text.replace("zoo:fused", str(zoo / "fused.safetensors")))
     options = [option for option in quick(world, tmp_path) if option not in ("--trainer.fast_dev_run", "true")]
     options = options[: options.index("--trainer.default_root_dir")]
-    options += ["--trainer.max_steps", "1", "--data.init_args.train_split", "[scene-0061, scene-0103]"]
+    options += ["--trainer.max_steps", "1", "--data.init_args.unlabelled_per_batch", "1"]
+    options += ["--data.init_args.train_split", "[scene-0061, scene-0103]"]
     folder = tmp_path / "stages"
     given = ["--config", str(path), "--folder", str(folder), "--", *options]
     assert cascade.main(given, launch=train) == 0

@@ -69,7 +69,7 @@ def _count_epochs(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> None:
     it for the same epoch and train on its frames again.
     """
     steps = trainer.fit_loop.epoch_loop.batch_progress.total
-    if steps.completed != steps.processed - 1:
+    if steps.completed != steps.processed - 1:  # type: ignore[attr-defined]
         return  # not within a step
     for count in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
         count["ready"] = count["started"] = count["processed"] + 1
