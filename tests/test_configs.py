@@ -1,5 +1,6 @@
 """Every shipped configuration is parsed; those of the simulated world also run."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,21 +8,26 @@ import pytest
 import yaml
 from lightning.pytorch.loggers import WandbLogger
 
-from fusionkd.cli import build_cli, guarded, train
+from fusionkd.cli import build_cli, cascade, guarded, train
 from fusionkd.data import NuScenesDataModule
-from fusionkd.models import build_model, save_model
+from fusionkd.models import FusionModel, build_model, save_model
 from fusionkd.simulation import WorldSettings, write_world
 from fusionkd.tasks import load_student
 from fusionkd.teachers import FrozenTeacher
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 MINI = CONFIGS / "nuscenes_mini.yaml"
-OVERLAYS = dict.fromkeys(("control_mini.yaml", "own_teacher.yaml", "label_free.yaml", "pseudo_label.yaml"), MINI)
+WITHOUT_TEACHERS = ("self", "ema", "mutual")
+DELIVERIES = ("label_free", "pseudo_label", *WITHOUT_TEACHERS)
+OVERLAYS = dict.fromkeys(("control_mini.yaml", "own_teacher.yaml", *(f"{name}.yaml" for name in DELIVERIES)), MINI)
+CASCADES = ("progressive", "born_again")
 SIMULATED_TEACHERS = ("lidar", "camera", "fused")
 
 
 def all_configs() -> list[Path]:
-    return [path for path in sorted(CONFIGS.rglob("*.yaml")) if "deadlines" not in path.parts]
+    """Those of tools/train.py."""
+    found = sorted(CONFIGS.rglob("*.yaml"))
+    return [path for path in found if "deadlines" not in path.parts and path.stem not in CASCADES]
 
 
 def files_of(path: Path) -> list[str]:
@@ -97,13 +103,54 @@ def test_main_job_runs_on_a_simulated_world(zoo: Path, world: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["label_free", "pseudo_label"])
+@pytest.mark.parametrize("name", DELIVERIES)
 def test_delivery_runs_on_a_simulated_world(name: str, zoo: Path, world: Path, tmp_path: Path) -> None:
     options = ["--data.init_args.train_split", "[scene-0061, scene-0103]"]
-    if name == "pseudo_label":
+    if name != "label_free":
         options += ["--data.init_args.unlabelled_per_batch", "1"]
+    options += [] if name in WITHOUT_TEACHERS else teachers_from(zoo)
     files = files_of(CONFIGS / "distill" / f"{name}.yaml")
-    assert guarded(train, ["fit", *files, *quick(world, tmp_path), *options, *teachers_from(zoo)]) == 0
+    assert guarded(train, ["fit", *files, *quick(world, tmp_path), *options]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASCADES)
+def test_cascade_runs_on_a_simulated_world(
+    name: str, zoo: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(CONFIGS.parent)
+    text = (CONFIGS / "distill" / f"{name}.yaml").read_text()
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(text.replace("zoo:fused", str(zoo / "fused.safetensors")))
+    options = [option for option in quick(world, tmp_path) if option not in ("--trainer.fast_dev_run", "true")]
+    options = options[: options.index("--trainer.default_root_dir")]
+    options += ["--trainer.max_steps", "1", "--data.init_args.unlabelled_per_batch", "1"]
+    options += ["--data.init_args.train_split", "[scene-0061, scene-0103]"]
+    folder = tmp_path / "stages"
+    given = ["--config", str(path), "--folder", str(folder), "--", *options]
+    assert cascade.main(given, launch=train) == 0
+    rows = [row["name"] for row in json.loads((folder / "cascade.json").read_text())["rows"]]
+    if name == "progressive":
+        assert rows == ["assistant", "student"]
+        assistant, student = (load_student(folder / row / "student.ckpt") for row in rows)
+        assert count(assistant) > 1.3 * count(student), "between teacher and student"
+    else:
+        assert rows[:3] == ["generation_0", "generation_1", "generation_2"]
+        assert rows[3].startswith("ensemble of")
+        specs = [load_student(folder / row / "student.ckpt").spec for row in rows[:3]]
+        assert specs[0] == specs[1] == specs[2], "of the same size"
+
+
+def count(model: FusionModel) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", WITHOUT_TEACHERS)
+def test_delivery_needs_no_trained_teacher(name: str) -> None:
+    files = files_of(CONFIGS / "distill" / f"{name}.yaml")
+    task = build_cli([*files, "--trainer.logger", "false"], run=False).model
+    assert not any(teacher.fixed for teacher in task.faculty.teachers.values())
+    assert task.lessons
 
 
 def test_label_free_reads_no_annotation(world: Path) -> None:

@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "streaming": ("fusionkd.realtime.streaming_command:main", "accuracy when the world goes on while a model computes"),
     "export": ("fusionkd.export.command:main", "write a model as one file for ONNX Runtime or TensorRT"),
     "check-deadline": ("fusionkd.realtime.command:main", "measure a model and hold it against a deadline contract"),
+    "cascade": ("fusionkd.cli.cascade:main", "train stages one after the other, each teaching the next"),
     "train-teachers": ("fusionkd.cli.teachers:main", "train the shipped teachers again"),
     "fit-deadline": (
         "fusionkd.realtime.sizing_command:main",

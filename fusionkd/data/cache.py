@@ -43,6 +43,15 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
         raise
 
 
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write a text file that appears whole or not at all."""
+
+    def write(stream: BinaryIO) -> None:
+        stream.write(text.encode())
+
+    write_atomically(path, write)
+
+
 def short_hash(*parts: object) -> str:
     """16 hexadecimal digits that change with any of the parts."""
     return hashlib.sha256("\n".join(str(part) for part in parts).encode()).hexdigest()[:16]

@@ -12,7 +12,7 @@ from fusionkd.data.augmentation import AugmentationPlan
 from fusionkd.data.collate import Collator, PreparedSample
 from fusionkd.data.dataset import NuScenesDataset
 from fusionkd.data.frames import Batch
-from fusionkd.data.sampling import Draw
+from fusionkd.data.sampling import Draw, TrainingSampler
 from fusionkd.errors import UserError
 
 NO_AUGMENTATION = AugmentationPlan()
@@ -119,7 +119,13 @@ class LoaderDataset(Dataset[PreparedSample | UserError | None]):
 
 
 class FrameLoader(DataLoader[Any]):
-    """A DataLoader of ``Batch`` that raises its workers' user errors and leaves out batches with no readable frame."""
+    """A DataLoader of ``Batch`` that raises its workers' user errors and leaves out batches with no readable frame.
+
+    It knows how far it is: a run that goes on from a checkpoint inside of an epoch gets the frames that are left.
+    """
+
+    _taken = 0
+    """Batches taken in this epoch, also those that were left out."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         """The batches.
@@ -127,7 +133,31 @@ class FrameLoader(DataLoader[Any]):
         Raises:
             UserError: If a frame can't be read and bad frames aren't skipped, or no frame can be read.
         """
-        return _readable(super().__iter__())
+        self._taken = self.sampler.skip // self._size if isinstance(self.sampler, TrainingSampler) else 0
+        return _readable(self._counted(super().__iter__()))
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch and how many of its batches were taken; Lightning keeps this in checkpoints."""
+        assert isinstance(self.sampler, TrainingSampler)
+        return {"epoch": self.sampler.epoch, "batches": self._taken}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Let the next epoch be what was left of that one, or the one after where nothing was."""
+        assert isinstance(self.sampler, TrainingSampler)
+        epoch, batches = state_dict["epoch"], state_dict["batches"]
+        over = batches >= len(self)
+        self.sampler.set_epoch(epoch + over)
+        self.sampler.skip = 0 if over else batches * self._size
+
+    @property
+    def _size(self) -> int:
+        assert self.batch_size is not None
+        return self.batch_size
+
+    def _counted(self, batches: Iterator[Any]) -> Iterator[Any]:
+        for batch in batches:
+            self._taken += 1
+            yield batch
 
 
 def _readable(batches: Iterator[Batch | UserError | None]) -> Iterator[Batch]:
@@ -154,6 +184,8 @@ def frame_loader(
         num_workers=num_workers,
         collate_fn=dataset.collate,
         drop_last=drop_last,
+        # Of its own, so that beginning an epoch takes nothing from the run's random numbers.
+        generator=torch.Generator(),
         pin_memory=torch.cuda.is_available(),
         persistent_workers=num_workers > 0,
         prefetch_factor=4 if num_workers > 0 else None,

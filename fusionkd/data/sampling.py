@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -72,6 +73,8 @@ class TrainingSampler(DistributedSampler[Draw]):
         self._batch_size = batch_size
         self._share = None if len(unlabelled) == 0 else unlabelled_per_batch
         self._frame_classes = frame_classes
+        self.skip = 0
+        """Draws that the next epoch leaves out, because an interrupted run has had them."""
         self._check(unlabelled_per_batch)
         per_step = batch_size * world_size
         if self._share is None:
@@ -87,7 +90,9 @@ class TrainingSampler(DistributedSampler[Draw]):
         """The draws of this process in the present epoch."""
         items = self._items()  # (batches, processes, batch_size)
         positions = np.arange(items.size).reshape(items.shape)
-        for item, position in zip(items[:, self.rank].ravel(), positions[:, self.rank].ravel()):
+        skip, self.skip = self.skip, 0
+        drawn = zip(items[:, self.rank].ravel(), positions[:, self.rank].ravel())
+        for item, position in islice(drawn, skip, None):
             yield Draw(self.epoch, int(position), int(item))
 
     def _items(self) -> NDArray[np.int64]:

@@ -6,6 +6,7 @@ from fusionkd.tasks.control import conditions, record_control, recorded_control
 from fusionkd.tasks.distillation import DistillationTask
 from fusionkd.tasks.evaluation import check_teachers, evaluate_models
 from fusionkd.tasks.faculty import Faculty
+from fusionkd.tasks.fellows import Fellow, Peer, ShallowHead
 from fusionkd.tasks.gradients import GradientShares, gradient_norms
 from fusionkd.tasks.measure import Cost, measure_cost
 from fusionkd.tasks.optimization import OneCycle
@@ -20,10 +21,13 @@ __all__ = [
     "DistillationTask",
     "EndReport",
     "Faculty",
+    "Fellow",
     "GradientShares",
     "OneCycle",
+    "Peer",
     "ProgressBar",
     "RunCheckpoint",
+    "ShallowHead",
     "StudentAverage",
     "SupervisedTask",
     "Tracker",

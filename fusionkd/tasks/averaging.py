@@ -1,4 +1,4 @@
-"""Averages of the student's weights over the run."""
+"""Averages of the weights over the run."""
 
 from typing import Any
 
@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from fusionkd.errors import UserError
+from fusionkd.tasks.supervised import SupervisedTask
+from fusionkd.teachers import average_
 
 _LIVE = "fusionkd_live_student"
 
@@ -15,10 +17,11 @@ class StudentAverage(pl.Callback):
     """An exponential moving average of the student's weights, used for validation and kept at the end.
 
     Lightning's own ``EMAWeightAveraging`` copies the whole module before its last parts are made, and starts
-    with the full decay; this one averages the student alone, over a window that grows with the run.
+    with the full decay; this one averages those who are judged, the student and its peers, over a window that grows
+    with the run.
 
-    A checkpoint holds the average as the student's weights, and beside it the live ones, with which a resumed
-    run goes on.
+    A checkpoint holds the averages as the student's and its peers' weights, and beside them the live ones, with which
+    a resumed run goes on.
 
     Args:
         decay: Share of the average that a step keeps, once the run is long enough.
@@ -35,7 +38,7 @@ class StudentAverage(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin with the weights as they are, unless a checkpoint brought an average."""
-        state = _student_state(pl_module)
+        state = _judged_state(pl_module)
         if not self._average:
             self._average = {name: value.detach().clone() for name, value in state.items()}
         self._average = {name: value.to(state[name].device) for name, value in self._average.items()}
@@ -47,18 +50,12 @@ class StudentAverage(pl.Callback):
         self._last_step = trainer.global_step
         self._updates += 1
         decay = min(self.decay, (1 + self._updates) / (10 + self._updates))
-        state = _student_state(pl_module)
-        floating = [name for name, value in state.items() if value.is_floating_point()]
-        averages = [self._average[name] for name in floating]
-        with torch.no_grad():
-            torch._foreach_lerp_(averages, [state[name].detach() for name in floating], 1 - decay)
-            for name in state.keys() - set(floating):
-                self._average[name].copy_(state[name])
+        average_(self._average, _judged_state(pl_module), decay=decay)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Validate with the average."""
         if self._average and self._live is None:
-            self._live = {name: value.detach().clone() for name, value in _student_state(pl_module).items()}
+            self._live = {name: value.detach().clone() for name, value in _judged_state(pl_module).items()}
             _load(pl_module, self._average)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -71,6 +68,10 @@ class StudentAverage(pl.Callback):
         """Keep the average as the student."""
         if self._average:
             _load(pl_module, self._average)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The same for a run that was interrupted after its last step and has none left to train."""
+        self.on_train_end(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs besides the weights."""
@@ -88,12 +89,11 @@ class StudentAverage(pl.Callback):
         if not self._average:
             return
         state = checkpoint["state_dict"]
-        live = self._live or {name: state[f"student.{name}"] for name in self._average}
+        live = self._live or {name: state[name] for name in self._average}
         # Clones, because the average goes on changing while a checkpoint may still be written.
         checkpoint[_LIVE] = {name: value.detach().clone() for name, value in live.items()}
-        checkpoint["state_dict"] = dict(state) | {
-            f"student.{name}": value.detach().clone() for name, value in self._average.items()
-        }
+        averages = {name: value.detach().clone() for name, value in self._average.items()}
+        checkpoint["state_dict"] = dict(state) | averages
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -101,17 +101,21 @@ class StudentAverage(pl.Callback):
         """Resume with the live weights; the average is what Lightning loaded as the student's."""
         if _LIVE not in checkpoint or trainer.state.fn != "fit":
             return
-        self._average = {name: value.detach().clone() for name, value in _student_state(pl_module).items()}
-        _load(pl_module, checkpoint[_LIVE])
+        self._average = {name: value.detach().clone() for name, value in _judged_state(pl_module).items()}
+        # Checkpoints of an older version name the student's weights alone.
+        live = checkpoint[_LIVE].items()
+        _load(pl_module, {name if name in self._average else f"student.{name}": value for name, value in live})
 
 
-def _student_state(pl_module: pl.LightningModule) -> dict[str, Tensor]:
-    state: dict[str, Tensor] = pl_module.student.state_dict()  # type: ignore[operator, union-attr]
-    return state
+def _judged_state(pl_module: pl.LightningModule) -> dict[str, Tensor]:
+    """Weights of those who are judged, by their names in the task."""
+    judged = pl_module.judged if isinstance(pl_module, SupervisedTask) else ("student",)
+    prefixes = tuple(f"{path}." for path in judged)
+    return {name: value for name, value in pl_module.state_dict().items() if name.startswith(prefixes)}
 
 
 def _load(pl_module: pl.LightningModule, weights: dict[str, Tensor]) -> None:
-    state = _student_state(pl_module)
+    state = _judged_state(pl_module)
     with torch.no_grad():
         for name, value in weights.items():
             state[name].copy_(value)

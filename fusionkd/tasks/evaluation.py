@@ -1,6 +1,6 @@
 """Models judged on frames, outside of Lightning's own loops."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -10,7 +10,7 @@ from fusionkd.data import Batch, NuScenesDataModule
 from fusionkd.errors import UserError
 from fusionkd.metrics import DetectionTruth, NuScenesDetection
 from fusionkd.models import Decoder
-from fusionkd.teachers import FrozenTeacher, far_off
+from fusionkd.teachers import Teacher, far_off, weighted_box_fusion
 
 
 def evaluate_models(
@@ -46,8 +46,34 @@ def evaluate_models(
     return {name: metric.compute() for name, metric in metrics.items()}
 
 
+def evaluate_ensemble(
+    models: Sequence[torch.nn.Module],
+    batches: Iterable[Batch],
+    truth: DetectionTruth,
+    *,
+    decoder: Decoder,
+    device: torch.device,
+) -> dict[str, float]:
+    """Figures of several models' boxes, made one set by ``weighted_box_fusion``.
+
+    Args:
+        models: In eval mode, on the device, of one class list.
+        batches: Frames without augmentation.
+        truth: Annotations of at least these frames.
+        decoder: Turns each model's outputs into boxes.
+        device: Where the models are.
+    """
+    metric = NuScenesDetection(truth)
+    with torch.no_grad():
+        for batch in batches:
+            moved = batch.to(device)
+            found = [decoder(model(moved)) for model in models]
+            metric.update(batch.token, [weighted_box_fusion(sets) for sets in zip(*found)], batch.global_from_ego)
+    return metric.compute()
+
+
 def check_teachers(
-    teachers: Mapping[str, FrozenTeacher],
+    teachers: Mapping[str, Teacher],
     data: NuScenesDataModule,
     *,
     decoder: Decoder,

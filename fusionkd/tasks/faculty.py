@@ -10,25 +10,26 @@ from torch import Tensor
 from fusionkd.data import Batch
 from fusionkd.distillation import module_taps, recording
 from fusionkd.models.values import FusionOutput
-from fusionkd.teachers import FrozenTeacher
+from fusionkd.teachers import Teacher
 
 _MAPS = ("heatmap", "box_regression", "heading_axis", "bev", "camera_bev", "lidar_bev")
 
 
 class Faculty:
-    """Teachers by name, outside the task's tree of modules.
+    """Teachers by name who answer from a batch alone, outside the task's tree of modules.
 
-    So they are in no checkpoint, no optimiser, no weight average and no gradient synchronisation, and
+    So frozen ones are in no checkpoint, no optimiser, no weight average and no gradient synchronisation, and
     ``fit`` can't put them into training mode. The price: moving them to the device is done here.
 
     Args:
         teachers: The teachers.
         remember: Keep the teachers' answers about each frame in memory (16 bits, about 0.7 MB per frame and
             teacher without features, 2-3 MB with) and don't ask again. Only for frames in their true position:
-            a batch with BEV augmentation or pasted objects is always asked about anew.
+            a batch with BEV augmentation or pasted objects is always asked about anew, and so is a teacher that
+            changes.
     """
 
-    def __init__(self, teachers: Mapping[str, FrozenTeacher], *, remember: bool = False) -> None:
+    def __init__(self, teachers: Mapping[str, Teacher], *, remember: bool = False) -> None:
         self.teachers = dict(teachers)
         self.remember = remember
         self.needed: dict[str, set[str]] = {name: set(_MAPS) for name in self.teachers}
@@ -56,9 +57,9 @@ class Faculty:
             names: Which teachers; None asks all.
         """
         asked = [name for name in self.teachers if names is None or name in names]
-        if self.remember and asked and in_true_position(batch):
-            return {name: self._recall(name, batch) for name in asked}
-        return {name: self.ask(name, batch) for name in asked}
+        fixed = {name for name in asked if self.teachers[name].fixed}
+        recalled = fixed if self.remember and fixed and in_true_position(batch) else set()
+        return {name: self._recall(name, batch) if name in recalled else self.ask(name, batch) for name in asked}
 
     def ask(self, name: str, batch: Batch) -> FusionOutput:
         """One teacher's answer, nothing remembered, with what its modules gave where ``needed`` says so."""
@@ -69,18 +70,15 @@ class Faculty:
 
     def _recall(self, name: str, batch: Batch) -> FusionOutput:
         known = self._answers[name]
-        missing = [row for row, token in enumerate(batch.token) if token not in known]
-        if missing:
-            part = batch if len(missing) == len(batch) else select_frames(batch, missing)
+        # One by one, so that an answer doesn't depend on the company in which a frame was first asked about.
+        for row in [row for row, token in enumerate(batch.token) if token not in known]:
+            part = batch if len(batch) == 1 else select_frames(batch, [row])
             answer = self.ask(name, part)
             self._forms.setdefault(name, _without_maps(answer))
             fields = {key: getattr(answer, key) for key in _MAPS if key in self.needed[name]}
             maps = {key: value for key, value in fields.items() if isinstance(value, Tensor)} | dict(answer.hooked)
-            # A camera encoder's maps have one row per image: all those of a frame belong together.
-            maps = {key: v.reshape(len(part), -1, *v.shape[1:]) for key, v in maps.items()}  # (B, rows per frame, ...)
-            for place, token in enumerate(part.token):
-                # Clones: a view would keep the whole batch's maps alive.
-                known[token] = {key: value[place].half().clone() for key, value in maps.items()}
+            # All rows belong to the frame: a camera encoder's maps have one per image.
+            known[batch.token[row]] = {key: value.half().clone() for key, value in maps.items()}
         rows = [known[token] for token in batch.token]
         # Mixed precision would refuse to stack the one 16-bit type while it works in the other.
         with torch.autocast(device_type=batch.device.type, enabled=False):

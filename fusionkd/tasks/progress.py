@@ -119,6 +119,8 @@ def silence_warnings() -> None:
         r".*Checkpoint directory .* exists and is not empty.*",
         # Lightning steps the schedule after the optimiser, also with mixed precision.
         r".*Detected call of `lr_scheduler.step\(\)` before `optimizer.step\(\)`.*",
+        # Teachers stay in eval mode on purpose.
+        r".*module\(s\) in eval mode at the start of training.*",
         # Lightning's own imports.
         r".*treespec, LeafSpec.*",
         # The tools hand their own command line on.

@@ -103,10 +103,7 @@ class EndReport(pl.Callback):
         console.print("Left behind: " + ", ".join(left), soft_wrap=True)
 
     def _rows(self, trainer: pl.Trainer, task: SupervisedTask, *, control: Mapping[str, float] | None) -> list[Row]:
-        faculty = getattr(task, "faculty", None)
-        models: dict[str, torch.nn.Module] = dict(faculty.teachers) if faculty is not None else {}
-        if faculty is not None:
-            faculty.to(task.device)
+        models = task.company()
         student = task.student.to(task.device).eval()
         judged: dict[str, torch.nn.Module] = dict(models)
         stale = task.figures_step != trainer.global_step
@@ -116,11 +113,10 @@ class EndReport(pl.Callback):
         if stale:
             task.figures, task.figures_step = figures.pop("student"), trainer.global_step
         batch = _one_frame(task).to(task.device)
-        rows = [Row(f"teacher {name}", figures[name], self._cost(task, model, batch)) for name, model in models.items()]
+        rows = [Row(name, figures[name], self._cost(task, model, batch)) for name, model in models.items()]
         if control is not None:
             rows.append(Row("control (recorded, no teacher)", control, None))
-        name = "distilled student" if models else "student"
-        return [*rows, Row(name, task.figures, self._cost(task, student, batch))]
+        return [*rows, Row(task.title, task.figures, self._cost(task, student, batch))]
 
     def _cost(self, task: SupervisedTask, model: torch.nn.Module, batch: Batch) -> Cost:
         return measure_cost(model, batch, decode=task.decoder, device=task.device)

@@ -73,6 +73,20 @@ class SupervisedTask(pl.LightningModule):
         assert isinstance(module, NuScenesDataModule)
         return module
 
+    @property
+    def title(self) -> str:
+        """What the student is called in the final table."""
+        return "student"
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """Paths of the models in this task that learn and are judged: the student and its peers."""
+        return ("student",)
+
+    def company(self) -> dict[str, nn.Module]:
+        """Who stands beside the student in the final table, by what they are called there; on the device."""
+        return {}
+
     def setup(self, stage: str) -> None:
         """Make the metric from the annotations of the split that will be judged."""
         for split in ("test",) if stage == "test" else ("val",):

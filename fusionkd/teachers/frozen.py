@@ -3,18 +3,18 @@
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from fusionkd.deploy import DeploySpec
 from fusionkd.errors import UserError
 from fusionkd.models import FusionModel, load_model
 from fusionkd.models.values import FusionOutput, SensorBatch
 from fusionkd.teachers.checkpoints import Record, read_checkpoint, record_of, student_of
+from fusionkd.teachers.teacher import Teacher
 
 ZOO = "zoo:"
 
 
-class FrozenTeacher(nn.Module):
+class FrozenTeacher(Teacher):
     """A trained model in eval mode, without gradients, whatever the task around it does.
 
     Args:

@@ -343,3 +343,30 @@ def test_lightning_shares_frames_and_tells_the_epoch(tiny_root: Path, tmp_path: 
             assert sorted(t for part in parts for t in part) == tokens
     changes = [first for part in seen for s, _, _, first in part if s == "train"]
     assert len(set(changes)) == len(changes)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("taken", [1, 2, 3])
+def test_a_loader_goes_on_where_another_one_stopped(tiny_root: Path, workers: int, taken: int) -> None:
+    def loader() -> Any:
+        return _module(tiny_root, num_workers=workers).train_dataloader()
+
+    whole = loader()
+    assert len(whole) == 3
+    expected = []
+    for epoch in (1, 2):
+        whole.sampler.set_epoch(epoch)
+        expected += [batch.token for batch in whole]
+    stopped = loader()
+    stopped.sampler.set_epoch(1)
+    batches = iter(stopped)
+    found = [next(batches).token for _ in range(taken)]
+    state = json.loads(json.dumps(stopped.state_dict()))
+    assert state == {"epoch": 1, "batches": taken}
+    other = loader()
+    other.load_state_dict(state)
+    found += [batch.token for batch in other]
+    if taken < 3:
+        other.sampler.set_epoch(2)
+        found += [batch.token for batch in other]
+    assert found == expected
