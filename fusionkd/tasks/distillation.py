@@ -11,6 +11,7 @@ from fusionkd.distillation import Term, check_modules, module_taps, recording
 from fusionkd.distillation.base import unmapped_classes
 from fusionkd.errors import UserError
 from fusionkd.models import CenterLoss, Decoder, FusionModel, FusionOutput
+from fusionkd.tasks.caching import fill_caches
 from fusionkd.tasks.evaluation import check_teachers, say
 from fusionkd.tasks.faculty import Faculty
 from fusionkd.tasks.optimization import OneCycle
@@ -122,6 +123,7 @@ class DistillationTask(SupervisedTask):
         frame = self.data.dataset(self.data.records("train")[:1])[0]
         batch = self.data.batch([frame])
         self._settle_taps()
+        fill_caches(self.faculty.teachers, self._terms(), trainer=self.trainer, data=self.data)
         was_training = self.student.training
         self.student.eval()
         # In eval mode and on one frame, so that no batch statistics are spent.

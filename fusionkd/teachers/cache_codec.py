@@ -1,7 +1,7 @@
 """A teacher's maps in fewer bits: pure functions on numpy arrays.
 
-What the terms read decides what is kept well. A heatmap's objects get steps of 0.15 in the logit, its peaks half
-precision, and what lies below 3 % one value per block of cells. Features get 64 levels per channel.
+What the terms read decides what is kept well. A heatmap's objects get steps of 0.2 in the logit, its peaks all bits,
+and what lies below 5 % one value per block of cells. Features get as many levels per channel as is asked for.
 """
 
 from collections.abc import Mapping
@@ -13,19 +13,17 @@ from scipy.ndimage import maximum_filter, minimum_filter
 
 Arrays = dict[str, NDArray[Any]]
 
-STEP = 0.15
+STEP = 0.2
 """Between neighbouring codes of a logit."""
 
-FLOOR_LOGIT = -3.5
-"""Probability 0.03: lower logits are background."""
+FLOOR_LOGIT = -3.0
+"""Probability 0.047: lower logits are background."""
 
-PEAK_LOGIT = -2.95
-"""Probability 0.05: lower maxima are no objects to any term."""
+PEAK_LOGIT = -2.37
+"""Probability 0.085: lower maxima are no objects to any term."""
 
 BLOCK = 8
 """Cells along each side of a block of background."""
-
-LEVELS = 63
 
 _BACKGROUND_STEP = 0.05
 _BACKGROUND_LOGIT = -12.0
@@ -41,7 +39,7 @@ def encode_heatmap(logits: NDArray[np.float32]) -> Arrays:
     Returns:
         ``code`` (classes, rows, columns) uint8, 0 for background; ``block`` uint8, the background's mean probability
         per block; ``peak``, flat indices of the local maxima above ``PEAK_LOGIT`` (each counted from the one before),
-        and their ``peak_logit`` in half precision. Decoded, it has exactly these maxima above ``PEAK_LOGIT``.
+        and their ``peak_logit``. Decoded, it has exactly these maxima above ``PEAK_LOGIT``.
     """
     logits = np.ascontiguousarray(logits, np.float32)
     peaks = local_maxima(logits)
@@ -52,7 +50,7 @@ def encode_heatmap(logits: NDArray[np.float32]) -> Arrays:
         "code": code,
         "block": _encode_blocks(logits, code == 0),
         "peak": np.diff(flat, prepend=0).astype(np.int32),
-        "peak_logit": logits.reshape(-1)[flat].astype(np.float16),
+        "peak_logit": logits.reshape(-1)[flat].astype(np.float32),
     }
     # Rounding makes equals of neighbours, and of equals a second object: such cells go down until it is gone.
     while True:
@@ -75,7 +73,7 @@ def decode_heatmap(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
     background = blocks.repeat(BLOCK, axis=1).repeat(BLOCK, axis=2)[:, : code.shape[1], : code.shape[2]]
     np.copyto(logits, background, where=code == 0)
     logits.reshape(-1)[np.cumsum(arrays["peak"])] = arrays["peak_logit"]
-    return logits
+    return np.asarray(logits)
 
 
 def local_maxima(logits: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -84,25 +82,36 @@ def local_maxima(logits: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.asarray((logits == highest) & (logits >= PEAK_LOGIT))
 
 
-def encode_features(values: NDArray[np.float32]) -> Arrays:
-    """Features of some cells in 64 levels between each channel's lowest and highest value.
+def encode_features(values: NDArray[np.float32], *, levels: int) -> Arrays:
+    """Features of some cells in steps between each channel's lowest and highest value.
 
     Args:
         values: (channels, cells).
+        levels: Steps.
 
     Returns:
-        ``level`` (channels, cells) uint8, ``low`` and ``scale`` (channels,) float32.
+        ``level`` (channels, cells) uint8 or uint16, ``low`` and ``scale`` (channels,) float32.
     """
     filled = values if values.shape[1] else np.zeros((len(values), 1), np.float32)
     low = filled.min(axis=1)
-    scale = (filled.max(axis=1) - low) / LEVELS
+    scale = (filled.max(axis=1) - low) / levels
     level = np.round((values - low[:, None]) / np.where(scale > 0, scale, 1)[:, None])
-    return {"level": level.astype(np.uint8), "low": low.astype(np.float32), "scale": scale.astype(np.float32)}
+    return {
+        "level": level.astype(np.uint8 if levels < 256 else np.uint16),
+        "low": low.astype(np.float32),
+        "scale": scale.astype(np.float32),
+    }
 
 
 def decode_features(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
     """The features that ``encode_features`` kept, (channels, cells) float32."""
     return np.asarray(arrays["level"] * arrays["scale"][:, None] + arrays["low"][:, None], np.float32)
+
+
+def shorten(values: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Half precision with nine of its ten fraction bits, rounded: to within 0.1 %."""
+    bits = np.clip(values, -3e4, 3e4).astype(np.float16).view(np.uint16)
+    return ((bits + np.uint16(1)) & np.uint16(0xFFFE)).view(np.float16)
 
 
 def encode_mask(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -124,7 +133,7 @@ def _encode_blocks(logits: NDArray[np.float32], background: NDArray[np.bool_]) -
     code = np.round((logit - _BACKGROUND_LOGIT) / _BACKGROUND_STEP)
     # A whole step below what counts as an object.
     highest = np.floor((FLOOR_LOGIT - _BACKGROUND_LOGIT) / _BACKGROUND_STEP)
-    return np.clip(code, 0, highest).astype(np.uint8)
+    return np.asarray(np.clip(code, 0, highest), np.uint8)
 
 
 def _block_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:

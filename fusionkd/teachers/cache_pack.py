@@ -1,5 +1,6 @@
 """One teacher's answer about one frame, as the cache keeps it."""
 
+import bz2
 import json
 import zlib
 from collections.abc import Mapping
@@ -12,15 +13,16 @@ from numpy.typing import NDArray
 
 from fusionkd.geometry import BevGrid
 from fusionkd.models.values import FusionOutput
-from fusionkd.teachers.cache_codec import Arrays, decode_heatmap, encode_features, encode_heatmap, encode_mask
+from fusionkd.teachers.cache_codec import Arrays, decode_heatmap, encode_features, encode_heatmap, encode_mask, shorten
 
 FEATURES = ("bev", "camera_bev", "lidar_bev")
 """Fields of features; each is kept where a term reads it."""
 
-ANSWERS = ("heatmap", "box_regression")
-"""Fields that are always kept: the heatmap whole, the boxes where there are objects."""
+LEVELS = {"fine": 511, "coarse": 63}
+"""Steps of features. Of cosines between them the sign of a difference matters, which asks for more."""
 
 _COMPRESSION = 9
+_CODE = "heatmap.code"
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def pack(
     heatmap: Arrays,
     *,
     places: NDArray[np.bool_],
-    cells: Mapping[str, NDArray[np.bool_]],
+    cells: Mapping[str, Mapping[str, NDArray[np.bool_]]],
 ) -> Arrays:
     """What is kept of an answer.
 
@@ -97,49 +99,71 @@ def pack(
         output: The answer about one frame.
         heatmap: Its heatmap as ``readable`` gives it.
         places: (tasks, rows, columns), where a box is kept.
-        cells: By field of features, the cells (rows, columns) that are kept.
+        cells: By field of features and name of ``LEVELS``, the cells (rows, columns) that are kept so.
     """
     flat = np.flatnonzero(places)
     arrays: Arrays = {f"heatmap.{name}": array for name, array in heatmap.items()}
     arrays["boxes.place"] = np.diff(flat, prepend=0).astype(np.int32)
-    arrays["boxes.values"] = _at(output.box_regression[0], flat).astype(np.float16)
+    arrays["boxes.values"] = shorten(_at(output.box_regression[0], flat))
     if output.heading_axis is not None:
-        arrays["boxes.axis"] = _at(output.heading_axis[0], flat).astype(np.float16)
-    for name, mask in cells.items():
+        arrays["boxes.axis"] = shorten(_at(output.heading_axis[0], flat))
+    for name, masks in cells.items():
         maps = getattr(output, name)[0].float().cpu().numpy()
-        arrays[f"{name}.cells"] = encode_mask(mask)
-        arrays |= {f"{name}.{part}": array for part, array in encode_features(maps[:, mask]).items()}
+        for kind, mask in masks.items():
+            coded = encode_features(maps[:, mask], levels=LEVELS[kind])
+            arrays[f"{name}.{kind}.cells"] = encode_mask(mask)
+            arrays |= {f"{name}.{kind}.{part}": array for part, array in coded.items()}
     return arrays
 
 
-def to_bytes(arrays: Mapping[str, NDArray[Any]], *, note: Mapping[str, str]) -> bytes:
-    """Arrays in a row behind a line of JSON that says what they are, compressed."""
-    parts = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+def to_bytes(arrays: Mapping[str, NDArray[Any]], *, note: Mapping[str, str]) -> Arrays:
+    """Arrays of bytes, compressed.
+
+    bzip2 makes the heatmap a fifth smaller than deflate does; of the rest deflate is read several times as fast.
+
+    Args:
+        arrays: Of ``pack``.
+        note: What they belong to.
+
+    Returns:
+        ``code``, the heatmap's codes, and ``rest``: a line of JSON that says what the other arrays are, and those in
+        a row.
+    """
+    parts = {name: np.ascontiguousarray(array) for name, array in arrays.items() if name != _CODE}
     layout = {name: [part.dtype.str, list(part.shape)] for name, part in parts.items()}
-    head = json.dumps({"note": dict(note), "arrays": layout}, separators=(",", ":")).encode()
-    return zlib.compress(head + b"\n" + b"".join(part.tobytes() for part in parts.values()), _COMPRESSION)
+    head = json.dumps({"note": dict(note), "code": list(arrays[_CODE].shape), "arrays": layout}, separators=(",", ":"))
+    rest = head.encode() + b"\n" + b"".join(_planes(part).tobytes() for part in parts.values())
+    packed = {"code": bz2.compress(arrays[_CODE].tobytes(), _COMPRESSION), "rest": zlib.compress(rest, _COMPRESSION)}
+    return {name: np.frombuffer(content, np.uint8) for name, content in packed.items()}
 
 
-def from_bytes(content: bytes, *, note: Mapping[str, str]) -> Arrays:
+def from_bytes(content: Mapping[str, NDArray[Any]], *, note: Mapping[str, str]) -> Arrays:
     """What ``to_bytes`` wrote.
 
     Raises:
         ValueError: If it is damaged, or noted down for something else; the message says which.
     """
     try:
-        plain = zlib.decompress(content)
-    except zlib.error as error:
+        code, plain = bz2.decompress(content["code"].tobytes()), zlib.decompress(content["rest"].tobytes())
+    except (zlib.error, OSError) as error:
         raise ValueError(f"its data is damaged ({error})") from None
     end = plain.index(b"\n")
     head = json.loads(plain[:end])
     if head["note"] != dict(note):
         raise ValueError(f"it belongs to {head['note']} instead of {dict(note)}")
-    arrays, at = {}, end + 1
+    arrays: Arrays = {_CODE: np.frombuffer(code, np.uint8).reshape(head["code"])}
+    at = end + 1
     for name, (kind, shape) in head["arrays"].items():
-        array = np.frombuffer(plain, np.dtype(kind), count=int(np.prod(shape, dtype=np.int64)), offset=at)
-        arrays[name] = array.reshape(shape)
-        at += array.nbytes
+        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(kind).itemsize
+        bytes_of = np.frombuffer(plain, np.uint8, count=size, offset=at).reshape(np.dtype(kind).itemsize, -1)
+        arrays[name] = np.ascontiguousarray(bytes_of.T).view(kind).reshape(shape)
+        at += size
     return arrays
+
+
+def _planes(array: NDArray[Any]) -> NDArray[np.uint8]:
+    """All first bytes, then all second ones: like stands beside like, which compresses better."""
+    return np.ascontiguousarray(array.reshape(-1, 1).view(np.uint8).T)
 
 
 def _at(maps: torch.Tensor, flat: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -1,7 +1,7 @@
 """Cached answers, moved to where the student's augmentation moved its frame."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from fusionkd.geometry import BevGrid
 from fusionkd.models.values import REGRESSION_CHANNELS, FusionOutput
 from fusionkd.teachers.cache_codec import decode_features, decode_heatmap, decode_mask
-from fusionkd.teachers.cache_pack import FEATURES, Form
+from fusionkd.teachers.cache_pack import FEATURES, LEVELS, Form
 
 _CHANNEL = {name: row for row, name in enumerate(REGRESSION_CHANNELS)}
 _UNKNOWN_LOGIT = -12.0
@@ -30,10 +30,10 @@ class ReplayedOutput(FusionOutput):
     The teacher never saw what was pasted into the frame since, nor the ground beyond its grid that a turn brought in.
 
     Attributes:
-        seen: (B, 1, rows, columns) bool, the cells of which it knew anything; None for all.
+        seen: (B, 1, rows, columns) bool, the cells of which it knew anything.
     """
 
-    seen: Tensor | None = None
+    seen: Tensor = field(default_factory=lambda: torch.ones(1, 1, 1, 1, dtype=torch.bool))
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,8 @@ def replay_heatmap(arrays: Arrays, placement: Placement) -> NDArray[np.float32]:
         return logits
     flat = logits.reshape(len(logits), -1)
     if placement.is_aligned:
-        moved = np.where(placement.nearest >= 0, flat[:, placement.nearest], np.float32(_UNKNOWN_LOGIT))
-        return moved.reshape(logits.shape)
+        known = np.where(placement.nearest >= 0, flat[:, placement.nearest], np.float32(_UNKNOWN_LOGIT))
+        return np.asarray(known.reshape(logits.shape), np.float32)
     index, weight = placement.corners
     probability = 1 / (1 + np.exp(-flat))
     mean = sum(np.where(i >= 0, probability[:, i], 0) * w for i, w in zip(index, weight))
@@ -159,7 +159,7 @@ def replay_heatmap(arrays: Arrays, placement: Placement) -> NDArray[np.float32]:
     target = _moved_cells(cell, placement)
     inside = target >= 0
     np.maximum.at(moved, (kind[inside], target[inside]), arrays["heatmap.peak_logit"][inside].astype(np.float32))
-    return moved.reshape(logits.shape)
+    return np.asarray(moved.reshape(logits.shape), np.float32)
 
 
 def replay_boxes(
@@ -196,8 +196,9 @@ def replay_boxes(
 def replay_features(arrays: Arrays, placement: Placement, *, name: str, maps: NDArray[np.float32]) -> None:
     """Write a field of features (channels, rows, columns) where they are known."""
     flat = maps.reshape(len(maps), -1)
-    known = decode_mask(arrays[f"{name}.cells"], flat.shape[1])
-    values = decode_features(_part(arrays, name))
+    kinds = [f"{name}.{kind}" for kind in LEVELS if f"{name}.{kind}.cells" in arrays]
+    known = np.concatenate([decode_mask(arrays[f"{kind}.cells"], flat.shape[1]) for kind in kinds])
+    values = np.concatenate([decode_features(_part(arrays, kind)) for kind in kinds], axis=1)
     if placement.is_identity:
         flat[:, known] = values
         return
@@ -267,9 +268,7 @@ def _moved_cells(cell: NDArray[np.int64], placement: Placement) -> NDArray[np.in
     return _flat(row, column, placement.grid)
 
 
-def _around(
-    centres: NDArray[np.float64], grid: BevGrid, *, reach: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _around(centres: NDArray[np.float64], grid: BevGrid, *, reach: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Cells near some centres: which centre, and the cell's flat index; those farther from theirs come first."""
     steps = np.arange(-reach, reach + 1)
     number = np.arange(centres.shape[1])
