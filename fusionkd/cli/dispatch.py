@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("fusionkd.export.command:main", "write a model as one file for ONNX Runtime or TensorRT"),
     "check-deadline": ("fusionkd.realtime.command:main", "measure a model and hold it against a deadline contract"),
     "train-teachers": ("fusionkd.cli.teachers:main", "train the shipped teachers again"),
+    "cache-teachers": ("fusionkd.cli.cache_teachers:main", "keep teachers' answers about all training frames"),
     "fit-deadline": (
         "fusionkd.realtime.sizing_command:main",
         "measure untrained students of many sizes on a device",

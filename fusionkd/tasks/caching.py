@@ -59,6 +59,11 @@ class Filled:
     bytes_per_frame: float
     dense_bytes: int
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the whole share has answers now."""
+        return self.unreadable == 0 and self.no_room == 0
+
     def sentence(self) -> str:
         """What to tell about it."""
         parts = [f"{self.found} frames were there", f"{self.asked} were asked about"]
@@ -127,11 +132,11 @@ class CacheFiller:
         Raises:
             UserError: If a frame can't be read (and bad frames aren't skipped), or the folder can't be written.
         """
-        records = self.data.records("train")[share.rank :: share.world_size]
-        if not self.open():
+        records = self._records(share)
+        missing = self.missing(share, verify=verify)
+        if self.teacher.store is None:
             reason = changes(self.teacher.cache, self.subject)
             say(f"Teacher '{self.name}': the cache {self.teacher.cache} holds no answers for this run: {reason}.")
-        missing = self._missing(records, verify=verify)
         if missing:
             sweep(self.teacher.cache)
             of_share = "" if share.world_size == 1 else f" of process {share.rank} of {share.world_size}"
@@ -143,7 +148,18 @@ class CacheFiller:
         self.teacher.forget()
         return self._filled(records, found=len(records) - len(missing), asked=asked, no_room=no_room)
 
-    def _missing(self, records: list[FrameRecord], *, verify: bool) -> list[FrameRecord]:
+    def missing(self, share: Share = ALONE, *, verify: bool = False) -> list[FrameRecord]:
+        """Frames of a share about which the cache has no answer.
+
+        Args:
+            share: Which frames.
+            verify: Whether the files that are there are read; damaged ones are removed.
+
+        Raises:
+            UserError: If an index can't be read.
+        """
+        records = self._records(share)
+        self.open()
         store = self.teacher.store
         if store is None:
             return records
@@ -153,6 +169,9 @@ class CacheFiller:
             there = [r for r in there if self.teacher.read(store, r.token, labelled=r.labelled) is not None]
         known = {(r.token, r.labelled) for r in there}
         return [r for r in records if (r.token, r.labelled) not in known]
+
+    def _records(self, share: Share) -> list[FrameRecord]:
+        return self.data.records("train")[share.rank :: share.world_size]
 
     def _ask(self, missing: list[FrameRecord], device: torch.device) -> tuple[int, int]:
         """How many frames were kept, and for how many there was no room."""

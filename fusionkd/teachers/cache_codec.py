@@ -109,7 +109,7 @@ def decode_features(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
 
 
 def shorten(values: NDArray[np.float32]) -> NDArray[np.float16]:
-    """Half precision with nine of its ten fraction bits, rounded: to within 0.1 %."""
+    """Half precision with nine of its ten fraction bits, rounded: to within 0.15 %."""
     bits = np.clip(values, -3e4, 3e4).astype(np.float16).view(np.uint16)
     return ((bits + np.uint16(1)) & np.uint16(0xFFFE)).view(np.float16)
 
