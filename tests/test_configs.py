@@ -16,7 +16,9 @@ from fusionkd.teachers import FrozenTeacher
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 MINI = CONFIGS / "nuscenes_mini.yaml"
-OVERLAYS = dict.fromkeys(("control_mini.yaml", "own_teacher.yaml", "label_free.yaml", "pseudo_label.yaml", "cached.yaml"), MINI)
+OVERLAYS = dict.fromkeys(
+    ("cached.yaml", "control_mini.yaml", "label_free.yaml", "own_teacher.yaml", "pseudo_label.yaml"), MINI
+)
 SIMULATED_TEACHERS = ("lidar", "camera", "fused")
 
 

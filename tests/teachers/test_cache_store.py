@@ -84,7 +84,7 @@ def test_torn_file_is_named_and_never_read(tmp_path: Path, keep: int) -> None:
     store.write("a", arrays(), labelled=True, room=CacheRoom(tmp_path, 1.0))
     path = store.path("a", labelled=True)
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ValueError, match="a-labelled.safetensors"):
+    with pytest.raises(ValueError, match=r"a-labelled\.safetensors"):
         store.read("a", labelled=True)
 
 
