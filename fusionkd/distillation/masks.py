@@ -88,6 +88,22 @@ def unseen_boxes(teacher: FusionOutput, batch: TermBatch) -> Tensor:
     return torch.zeros_like(batch.pasted) if saw else batch.pasted
 
 
+def knew_ground(teacher: FusionOutput, xy_m: Tensor) -> Tensor:
+    """Whether a teacher knew the ground at positions (B, N, 2) in metres when it answered, (B, N) bool."""
+    if not isinstance(teacher, ReplayedOutput):
+        return torch.ones(xy_m.shape[:2], dtype=torch.bool, device=xy_m.device)
+    grid, frame = teacher.grid, torch.arange(len(xy_m), device=xy_m.device)[:, None]
+    column = torch.floor((xy_m[..., 0] - grid.x_min_m) / grid.cell_m).long()
+    row = torch.floor((xy_m[..., 1] - grid.y_min_m) / grid.cell_m).long()
+    inside = (column >= 0) & (column < grid.columns) & (row >= 0) & (row < grid.rows)
+    return (
+        inside
+        & teacher.seen.expand(len(xy_m), -1, -1, -1)[
+            frame, 0, row.clamp(0, grid.rows - 1), column.clamp(0, grid.columns - 1)
+        ]
+    )
+
+
 def resample_nearest(mask: Tensor, *, source: BevGrid, target: BevGrid) -> Tensor:
     """A mask (B, 1, rows, columns) of one grid at the cells of another; False beyond the source."""
     x_m, y_m = _cell_centres(target, mask.device)

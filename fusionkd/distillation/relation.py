@@ -9,7 +9,7 @@ from torch import Tensor
 from fusionkd.distillation.base import LEAST_BOX_SCORE, MOST_BOXES, Term, TermBatch
 from fusionkd.distillation.box import extent_of_objects, teacher_objects
 from fusionkd.distillation.locations import boxes_at
-from fusionkd.distillation.masks import unseen_boxes
+from fusionkd.distillation.masks import knew_ground, unseen_boxes
 from fusionkd.distillation.options import check_feature_taps
 from fusionkd.distillation.resample import bev_tap, sample_bev
 from fusionkd.distillation.schedules import Schedule
@@ -119,7 +119,7 @@ class ObjectRelation(Term):
         labelled = batch.labelled[:, None]
         annotated = batch.gt_boxes[..., [0, 1, 3, 4, 6]].float()  # (B, M, 5)
         usable = (batch.gt_label >= 0) & labelled
-        usable = usable & ~unseen_boxes(teacher, batch)
+        usable = usable & ~unseen_boxes(teacher, batch) & knew_ground(teacher, annotated[..., :2])
         boxes = torch.cat([annotated, boxes_at(teacher, peaks).detach()], dim=1)
         weight = torch.cat([usable.float(), (peaks.weight > 0) * ~labelled], dim=1)
         return boxes, weight

@@ -30,7 +30,7 @@ class ReplayedOutput(FusionOutput):
     The teacher never saw what was pasted into the frame since, nor the ground beyond its grid that a turn brought in.
 
     Attributes:
-        seen: (B, 1, rows, columns) bool, the cells of which it knew anything.
+        seen: (B, 1, rows, columns) bool, the cells of which it knew anything; one for all frames where none moved.
     """
 
     seen: Tensor = field(default_factory=lambda: torch.ones(1, 1, 1, 1, dtype=torch.bool))
@@ -113,9 +113,10 @@ def replay(
     boxes = torch.zeros(count, form.tasks, len(REGRESSION_CHANNELS), rows, columns)
     axis = torch.zeros(count, form.tasks, 2, rows, columns) if form.heading_axis else None
     features = {name: torch.zeros(count, form.channels[name], rows, columns) for name in fields}
-    seen = torch.ones(count, 1, rows, columns, dtype=torch.bool)
-    for number, (arrays, moved) in enumerate(zip(frames, ego_from_augmented)):
-        placement = Placement(form.grid, moved)
+    placements = [Placement(form.grid, moved) for moved in ego_from_augmented]
+    still = all(placement.is_identity for placement in placements)
+    seen = torch.ones(1 if still else count, 1, rows, columns, dtype=torch.bool)
+    for number, (arrays, placement) in enumerate(zip(frames, placements)):
         heatmap[number] = torch.from_numpy(replay_heatmap(arrays, placement))
         replay_boxes(
             arrays, placement, boxes=boxes[number].numpy(), axis=None if axis is None else axis[number].numpy()

@@ -230,6 +230,9 @@ def changes(root: Path, subject: Subject) -> str:
     others = [_leaves({k: v for k, v in read_index(path).items() if k != "form"}) for path in _indices(root)]
     if not others:
         return "it is empty"
+    others = [other for other in others if other["teacher.name"] == wanted["teacher.name"]]
+    if not others:
+        return f"it has none of {wanted['teacher.name']}"
     differences = [
         [name for name in sorted(wanted.keys() | other.keys()) if wanted.get(name) != other.get(name)]
         for other in others
