@@ -100,7 +100,10 @@ def this_process(environment: Mapping[str, str]) -> Process:
     """
     for kind in (TorchElasticEnvironment, SLURMEnvironment):
         if kind.detect():
-            found = kind()
+            try:
+                found = kind()
+            except RuntimeError as error:
+                raise UserError(f"The launcher's settings can't be used: {error}") from None
             return Process(Share(found.global_rank(), found.world_size()), found.local_rank())
     rank, world_size = int(environment.get("RANK", 0)), int(environment.get("WORLD_SIZE", 1))
     if not 0 <= rank < world_size:

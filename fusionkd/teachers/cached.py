@@ -36,7 +36,10 @@ class LateModel(nn.Module):
     def forward(self, batch: SensorBatch) -> FusionOutput:
         """The model's maps."""
         if self.network is None:
-            self.network = load_trained(self.checkpoint)[0].to(batch.images.device).requires_grad_(False).eval()
+            # A model begins with random weights before it gets its own: the run's random numbers stay as they were.
+            with torch.random.fork_rng(devices=[]):
+                network = load_trained(self.checkpoint)[0]
+            self.network = network.to(batch.images.device).requires_grad_(False).eval()
         output: FusionOutput = self.network(batch)
         return output
 

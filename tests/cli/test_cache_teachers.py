@@ -28,20 +28,20 @@ def test_fills_then_finds(
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert guarded(main, ["--config", str(cached)]) == 0
-    assert "0 frames were there, 2 were asked about" in capsys.readouterr().out
+    assert "0 frames were there, 3 were asked about" in capsys.readouterr().out
     monkeypatch.delenv("RANK")
     monkeypatch.delenv("WORLD_SIZE")
     assert guarded(main, ["--config", str(cached)]) == 0
-    assert "2 frames were there, 2 were asked about" in capsys.readouterr().out
+    assert "3 frames were there, 3 were asked about" in capsys.readouterr().out
     assert guarded(main, ["--config", str(cached), "--verify"]) == 0
-    assert "4 frames were there, 0 were asked about" in capsys.readouterr().out
+    assert "6 frames were there, 0 were asked about" in capsys.readouterr().out
     assert not (tmp_path / "run").exists(), "nothing else is written"
 
 
 def test_frames_without_room_are_a_failure(cached: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--", "--model.teachers.lidar.init_args.max_gb", "1e-9"]
     assert guarded(main, ["--config", str(cached), *options]) == 1
-    assert "4 had no room" in capsys.readouterr().out
+    assert "6 had no room" in capsys.readouterr().out
 
 
 def test_config_without_a_cache_is_a_mistake(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,6 +62,7 @@ def test_launchers_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
     torchrun = {"TORCHELASTIC_RUN_ID": "x", "RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}
     assert tell(**torchrun) == (5, 8, 1)
     slurm = {"SLURM_JOB_NAME": "train", "SLURM_PROCID": "6", "SLURM_NTASKS": "8", "SLURM_LOCALID": "2"}
+    slurm["SLURM_NTASKS_PER_NODE"] = "4"
     assert tell(**slurm) == (6, 8, 2)
     with pytest.raises(UserError, match="RANK=4"):
         tell(RANK="4", WORLD_SIZE="4")
