@@ -1,7 +1,7 @@
 """The answers of cached teachers about training frames: found, or asked for and kept."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import lightning.pytorch as pl
@@ -115,8 +115,10 @@ class CacheFiller:
         Raises:
             UserError: If an index can't be read.
         """
-        self.teacher.store = CacheStore.find(self.teacher.cache, self.subject)
-        return self.teacher.store is not None
+        found = CacheStore.find(self.teacher.cache, self.subject)
+        # Of what it holds for other runs nothing is read.
+        self.teacher.store = None if found is None else replace(found, holds=self.extents)
+        return found is not None
 
     def fill(self, device: torch.device, *, share: Share = ALONE, verify: bool = False) -> Filled:
         """Ask about the frames of a share of the training split that are missing, and keep the answers.

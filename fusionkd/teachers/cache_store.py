@@ -104,7 +104,7 @@ class CacheRoom:
         """
         limit = self.max_gb * 1e9
         if self._since + size > _RESCAN_SHARE * limit:
-            self._used, self._since = sum(file.stat().st_size for file in _files(self.root)), 0.0
+            self._used, self._since = sum(map(_size, _files(self.root))), 0.0
         if self._used + size > limit:
             raise CacheFullError
         self._used += size
@@ -263,6 +263,14 @@ def _put(path: Path, content: bytes) -> None:
 
 def _indices(root: Path) -> list[Path]:
     return sorted(root.glob("*/index.json"))
+
+
+def _size(file: Path) -> int:
+    """Bytes of a file, 0 where another process has just finished or removed it."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _files(root: Path) -> Iterator[Path]:

@@ -76,12 +76,6 @@ class CachedTeacher(FrozenTeacher):
         """The record alone; the network waits until it is asked."""
         return LateModel(checkpoint), load_record(checkpoint)
 
-    @property
-    def is_loaded(self) -> bool:
-        """Whether the network is in memory."""
-        assert isinstance(self.model, LateModel)
-        return self.model.network is not None
-
     def forget(self) -> None:
         """Give the network's memory back."""
         assert isinstance(self.model, LateModel)
