@@ -18,7 +18,7 @@ from fusionkd.teachers import FrozenTeacher
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 MINI = CONFIGS / "nuscenes_mini.yaml"
 WITHOUT_TEACHERS = ("self", "ema", "mutual")
-DELIVERIES = ("label_free", "pseudo_label", *WITHOUT_TEACHERS)
+DELIVERIES = ("cached", "label_free", "pseudo_label", *WITHOUT_TEACHERS)
 OVERLAYS = dict.fromkeys(("control_mini.yaml", "own_teacher.yaml", *(f"{name}.yaml" for name in DELIVERIES)), MINI)
 CASCADES = ("progressive", "born_again")
 SIMULATED_TEACHERS = ("lidar", "camera", "fused")

@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check-deadline": ("fusionkd.realtime.command:main", "measure a model and hold it against a deadline contract"),
     "cascade": ("fusionkd.cli.cascade:main", "train stages one after the other, each teaching the next"),
     "train-teachers": ("fusionkd.cli.teachers:main", "train the shipped teachers again"),
+    "cache-teachers": ("fusionkd.cli.cache_teachers:main", "keep teachers' answers about all training frames"),
     "fit-deadline": (
         "fusionkd.realtime.sizing_command:main",
         "measure untrained students of many sizes on a device",

@@ -66,22 +66,25 @@ def build_cli(arguments: Sequence[str] | None = None, *, run: bool = True) -> Fu
         UserError: If something in the configuration or the data is wrong.
         jsonargparse.ArgumentError: If an option or a configuration can't be parsed.
     """
+    subcommands = ("fit", "validate", "test", "predict") if run else ()
+    return FusionCLI(**cli_settings(subcommands), args=None if arguments is None else list(arguments), run=run)
+
+
+def cli_settings(subcommands: Sequence[str] = ()) -> dict[str, Any]:
+    """Arguments of ``FusionCLI`` that don't depend on the command line."""
     silence_warnings()
     # ArgumentError reaches the caller instead of printing fifty lines of usage.
     raising = {"exit_on_error": False}
-    subcommands = ("fit", "validate", "test", "predict") if run else ()
-    return FusionCLI(
-        DistillationTask,
-        NuScenesDataModule,
-        subclass_mode_data=True,
-        seed_everything_default=0,
-        auto_configure_optimizers=False,
-        parser_kwargs={**raising, **dict.fromkeys(subcommands, raising)},
-        save_config_callback=KeepConfig,
-        save_config_kwargs={"overwrite": True},
-        args=None if arguments is None else list(arguments),
-        run=run,
-    )
+    return {
+        "model_class": DistillationTask,
+        "datamodule_class": NuScenesDataModule,
+        "subclass_mode_data": True,
+        "seed_everything_default": 0,
+        "auto_configure_optimizers": False,
+        "parser_kwargs": {**raising, **dict.fromkeys(subcommands, raising)},
+        "save_config_callback": KeepConfig,
+        "save_config_kwargs": {"overwrite": True},
+    }
 
 
 def train(arguments: Sequence[str] | None = None) -> None:

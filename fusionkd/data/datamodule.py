@@ -124,7 +124,7 @@ class NuScenesDataModule(pl.LightningDataModule):
         self._unlabelled_per_batch = unlabelled_per_batch
         self.image_size_px = image_size_px
         self.num_sweeps = num_sweeps
-        self._min_box_points = min_box_points
+        self.min_box_points = min_box_points
         self._plan = AugmentationPlan(seed, bev_augmentation, image_augmentation, lidar=lidar_augmentation)
         self._gt_paste = gt_paste
         self._class_balanced = class_balanced
@@ -184,7 +184,7 @@ class NuScenesDataModule(pl.LightningDataModule):
             records,
             image_size_px=self.image_size_px,
             num_sweeps=num_sweeps or self.num_sweeps,
-            min_box_points=self._min_box_points,
+            min_box_points=self.min_box_points,
             image_cache=self._image_cache(),
         )
 
@@ -234,6 +234,12 @@ class NuScenesDataModule(pl.LightningDataModule):
         """Every test frame once."""
         return self._evaluation("test")
 
+    def recorded_dataloader(self, records: list[FrameRecord]) -> FrameLoader:
+        """Each of some records once, as it was recorded, in order, one frame a batch."""
+        dataset = LoaderDataset(self.dataset(records), self.collator, skipped=self._skipped("recorded", records))
+        sampler = EvaluationSampler(len(records), rank=0, world_size=1)
+        return frame_loader(dataset, sampler, batch_size=1, num_workers=self.num_workers, drop_last=False)
+
     def _evaluation(self, stage: Literal["val", "test"]) -> FrameLoader:
         records = self.records(stage)
         sampler = EvaluationSampler(len(records))
@@ -279,7 +285,7 @@ class NuScenesDataModule(pl.LightningDataModule):
 
     def _frame_classes(self, records: list[FrameRecord]) -> list[list[int]]:
         return [
-            sorted(set(self.index.boxes(record.sample, min_points=self._min_box_points).label.tolist()))
+            sorted(set(self.index.boxes(record.sample, min_points=self.min_box_points).label.tolist()))
             for record in records
         ]
 

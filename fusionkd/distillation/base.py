@@ -9,9 +9,19 @@ from torch import Tensor, nn
 from fusionkd.distillation.schedules import Constant, Schedule
 from fusionkd.errors import UserError
 from fusionkd.models.values import FusionOutput
+from fusionkd.teachers.cache_store import Extent
 
 TAPS: tuple[str, ...] = ("heatmap", "box_regression", "bev", "camera_bev", "lidar_bev")
 """Maps of ``FusionOutput`` that a term can compare; any other tap is the dotted path of a module."""
+
+LEAST_SCORE = 0.1
+"""Of a teacher's objects, the lowest score of those that a cache keeps."""
+
+LEAST_BOX_SCORE = 0.2
+"""The same of those around which it keeps features closely."""
+
+MOST_BOXES = 60
+"""Of those, how many a frame has."""
 
 
 class TermBatch(Protocol):
@@ -58,6 +68,15 @@ class Term(nn.Module):
     def taps(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What the term reads of the student and of each teacher: fields of ``FusionOutput`` or paths of modules."""
         raise NotImplementedError
+
+    def reads(self) -> dict[str, Extent]:
+        """Where on each of the teachers' taps the term looks; a cache keeps no more.
+
+        Every cell, unless a term knows better. Whatever says ``truth`` or ``objects`` must look at the teacher's
+        objects through ``heatmap_peaks`` or ``teacher_foreground``, with a threshold of at least ``LEAST_SCORE``;
+        ``boxes`` is ``nine_points`` of at most ``MOST_BOXES`` peaks of at least ``LEAST_BOX_SCORE``.
+        """
+        return dict.fromkeys(self.taps()[1], "everywhere")
 
     def build(self, student: FusionOutput, teachers: Mapping[str, FusionOutput]) -> None:
         """Make the parts whose sizes the models decide; called once, before the optimiser is made."""

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fusionkd.distillation.base import Term, TermBatch, class_mapping
+from fusionkd.distillation.base import LEAST_SCORE, Term, TermBatch, class_mapping
 from fusionkd.distillation.locations import (
     Locations,
     annotated_centres,
@@ -18,9 +18,10 @@ from fusionkd.distillation.locations import (
     on_grid,
     relabel,
 )
-from fusionkd.distillation.masks import unseen_cells
+from fusionkd.distillation.masks import unseen_by
 from fusionkd.distillation.schedules import Schedule
 from fusionkd.models.values import REGRESSION_CHANNELS, FusionOutput
+from fusionkd.teachers.cache_store import Extent
 
 _VELOCITY = [REGRESSION_CHANNELS.index("vx_mps"), REGRESSION_CHANNELS.index("vy_mps")]
 _MOVING_MPS = 0.5
@@ -85,6 +86,10 @@ class BoxResponse(Term):
         """Regression against regression, at places of the teacher's heatmap."""
         return ("box_regression",), ("box_regression", "heatmap")
 
+    def reads(self) -> dict[str, Extent]:
+        """The regression at objects."""
+        return {**super().reads(), "box_regression": extent_of_objects(self.threshold)}
+
     def loss(self, student: FusionOutput, teachers: Mapping[str, FusionOutput], batch: TermBatch) -> Tensor:
         """The unweighted loss, a scalar."""
         return torch.stack([self._compare(student, teacher, batch) for teacher in teachers.values()]).mean()
@@ -109,6 +114,11 @@ class BoxResponse(Term):
         moving = (torch.linalg.vector_norm(wanted[..., _VELOCITY], dim=-1, keepdim=True) > _MOVING_MPS).float()
         weight[..., _VELOCITY] = self.velocity_weight * (1.0 + self.mover_weight * moving)
         return weight
+
+
+def extent_of_objects(threshold: float) -> Extent:
+    """Where a term looks that reads the teacher's objects of at least this score."""
+    return "objects" if threshold >= LEAST_SCORE else "everywhere"
 
 
 def teacher_objects(
@@ -141,10 +151,9 @@ def teacher_objects(
         frame = torch.arange(len(centres.label), device=centres.label.device)[:, None]
         score = teacher.heatmap[frame, centres.label, centres.row, centres.column].float().sigmoid()
         objects = choose(batch.labelled, replace(centres, weight=centres.weight * score), objects)
-    if teacher.lidar_bev is None:
-        unseen = unseen_cells(batch.gt_boxes, batch.pasted, teacher.grid)[:, 0]  # (B, rows, columns)
-        frame = torch.arange(len(unseen), device=unseen.device)[:, None]
-        objects = replace(objects, weight=objects.weight * ~unseen[frame, objects.row, objects.column])
+    unseen = unseen_by(teacher, batch, teacher.grid)[:, 0]  # (B, rows, columns)
+    frame = torch.arange(len(unseen), device=unseen.device)[:, None]
+    objects = replace(objects, weight=objects.weight * ~unseen[frame, objects.row, objects.column])
     return replace(objects, weight=objects.weight.detach())
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusionkd.distillation.base import Term, TermBatch, tap
-from fusionkd.distillation.box import teacher_objects
+from fusionkd.distillation.box import extent_of_objects, teacher_objects
 from fusionkd.distillation.feature_term import channels
 from fusionkd.distillation.locations import Locations, on_grid
 from fusionkd.distillation.options import check_feature_taps, check_positive
@@ -15,6 +15,7 @@ from fusionkd.distillation.resample import bev_tap
 from fusionkd.distillation.schedules import Schedule
 from fusionkd.geometry import BevGrid
 from fusionkd.models.values import FusionOutput
+from fusionkd.teachers.cache_store import Extent
 
 
 def contrastive(
@@ -88,6 +89,11 @@ class Contrastive(Term):
     def taps(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The taps of the arguments, and the teacher's heatmap for its peaks."""
         return (self.student_tap,), (self.teacher_tap, "heatmap")
+
+    def reads(self) -> dict[str, Extent]:
+        """Features at objects."""
+        objects = extent_of_objects(self.threshold)
+        return {**super().reads(), self.teacher_tap: "truth" if objects == "objects" else "everywhere"}
 
     def build(self, student: FusionOutput, teachers: Mapping[str, FusionOutput]) -> None:
         """Make the heads."""

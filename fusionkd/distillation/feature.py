@@ -5,6 +5,7 @@ from torch import Tensor
 from fusionkd.distillation.feature_term import AlignedMaps, FeatureTerm
 from fusionkd.distillation.masks import MaskKind
 from fusionkd.distillation.schedules import Schedule
+from fusionkd.teachers.cache_store import Extent
 
 
 def masked_mimic(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -55,6 +56,11 @@ class FeatureMimic(FeatureTerm):
         super().__init__(
             teacher, weight, student_tap=student_tap, teacher_tap=teacher_tap, mask=mask, schedule=schedule
         )
+
+    def reads(self) -> dict[str, Extent]:
+        """Features where the mask counts."""
+        extents: dict[MaskKind, Extent] = {"none": "everywhere", "ground_truth": "truth", "teacher": "objects"}
+        return {**super().reads(), self.teacher_tap: extents[self.mask]}
 
     def compare(self, maps: AlignedMaps) -> Tensor:
         """``masked_mimic`` over the mask."""

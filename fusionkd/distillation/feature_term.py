@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fusionkd.distillation.adapters import Adapters
 from fusionkd.distillation.base import Term, TermBatch, tap
-from fusionkd.distillation.masks import MaskKind, unseen_cells
+from fusionkd.distillation.masks import MaskKind, unseen_by
 from fusionkd.distillation.options import check_feature_taps
 from fusionkd.distillation.resample import bev_tap, covered_cells, lies_on_ground, resample_bev
 from fusionkd.distillation.response import aligned_probability, foreground
@@ -102,8 +102,7 @@ class FeatureTerm(Term):
         probability, _ = aligned_probability(student, teacher)
         seen = covered_cells(source=teacher.grid, target=student.grid, device=here.device)
         seen = seen.expand_as(probability[:, :1])  # (B, 1, rows, columns)
-        if teacher.lidar_bev is None:
-            seen = seen & ~unseen_cells(batch.gt_boxes, batch.pasted, student.grid)
+        seen = seen & ~unseen_by(teacher, batch, student.grid)
         return AlignedMaps(name, here, wanted.detach(), self.foreground(probability, batch, student) * seen, seen)
 
     def _align_images(self, student: FusionOutput, teacher: FusionOutput, *, name: str) -> AlignedMaps:

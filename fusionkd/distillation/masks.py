@@ -5,7 +5,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fusionkd.distillation.base import TermBatch
 from fusionkd.geometry import BevGrid
+from fusionkd.models.values import FusionOutput
+from fusionkd.teachers.cache_replay import ReplayedOutput
 
 MaskKind = Literal["none", "ground_truth", "teacher"]
 """Which cells count: all, Gaussians on annotated centres, or the teacher's own heatmap score."""
@@ -60,6 +63,55 @@ def unseen_cells(gt_boxes: Tensor, pasted: Tensor, grid: BevGrid) -> Tensor:
     near_x = ((x_m - gt_boxes[..., :1]).abs() <= reach_m) & pasted[..., None]  # (B, M, columns)
     near_y = (y_m - gt_boxes[..., 1:2]).abs() <= reach_m  # (B, M, rows)
     return torch.stack([(y[:, :, None] & x[:, None, :]).any(dim=0) for y, x in zip(near_y, near_x)])[:, None]
+
+
+def unseen_by(teacher: FusionOutput, batch: TermBatch, grid: BevGrid) -> Tensor:
+    """Cells about which a teacher has nothing to say although its grid may reach them, (B, 1, rows, columns) bool.
+
+    What was pasted into the LiDAR, for a teacher without LiDAR and for one that answered before; and where the
+    augmentation turned unknown ground onto the grid after it had answered.
+
+    Args:
+        teacher: Its answer.
+        batch: The frames.
+        grid: Whose cells.
+    """
+    unseen = unseen_cells(batch.gt_boxes, unseen_boxes(teacher, batch), grid)
+    if isinstance(teacher, ReplayedOutput):
+        unseen = unseen | ~resample_nearest(teacher.seen, source=teacher.grid, target=grid)
+    return unseen
+
+
+def unseen_boxes(teacher: FusionOutput, batch: TermBatch) -> Tensor:
+    """Pasted boxes that a teacher never saw, (B, M) bool."""
+    saw = teacher.lidar_bev is not None and not isinstance(teacher, ReplayedOutput)
+    return torch.zeros_like(batch.pasted) if saw else batch.pasted
+
+
+def knew_ground(teacher: FusionOutput, xy_m: Tensor) -> Tensor:
+    """Whether a teacher knew the ground at positions (B, N, 2) in metres when it answered, (B, N) bool."""
+    if not isinstance(teacher, ReplayedOutput):
+        return torch.ones(xy_m.shape[:2], dtype=torch.bool, device=xy_m.device)
+    grid, frame = teacher.grid, torch.arange(len(xy_m), device=xy_m.device)[:, None]
+    column = torch.floor((xy_m[..., 0] - grid.x_min_m) / grid.cell_m).long()
+    row = torch.floor((xy_m[..., 1] - grid.y_min_m) / grid.cell_m).long()
+    inside = (column >= 0) & (column < grid.columns) & (row >= 0) & (row < grid.rows)
+    return (
+        inside
+        & teacher.seen.expand(len(xy_m), -1, -1, -1)[
+            frame, 0, row.clamp(0, grid.rows - 1), column.clamp(0, grid.columns - 1)
+        ]
+    )
+
+
+def resample_nearest(mask: Tensor, *, source: BevGrid, target: BevGrid) -> Tensor:
+    """A mask (B, 1, rows, columns) of one grid at the cells of another; False beyond the source."""
+    x_m, y_m = _cell_centres(target, mask.device)
+    column = torch.floor((x_m - source.x_min_m) / source.cell_m).long()
+    row = torch.floor((y_m - source.y_min_m) / source.cell_m).long()
+    inside = ((row >= 0) & (row < source.rows))[:, None] & ((column >= 0) & (column < source.columns))
+    picked = mask[..., row.clamp(0, source.rows - 1)[:, None], column.clamp(0, source.columns - 1)]
+    return picked & inside
 
 
 def footprint_scale(gt_boxes: Tensor, gt_label: Tensor, grid: BevGrid) -> Tensor:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fusionkd.distillation.base import Term, TermBatch
-from fusionkd.distillation.box import teacher_objects
+from fusionkd.distillation.box import extent_of_objects, teacher_objects
 from fusionkd.distillation.locations import Locations, on_grid
 from fusionkd.distillation.numerics import at_least_float32
 from fusionkd.distillation.options import check_feature_taps, check_positive
@@ -16,6 +16,7 @@ from fusionkd.distillation.resample import bev_tap, sample_bev
 from fusionkd.distillation.schedules import Schedule
 from fusionkd.geometry import BevGrid
 from fusionkd.models.values import FusionOutput
+from fusionkd.teachers.cache_store import Extent
 
 # Embeddings that are closer have no direction from one to the other.
 _LEAST_DISTANCE = 1e-6
@@ -102,6 +103,13 @@ class ObjectEmbeddings(Term):
     def taps(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The taps of the arguments, and the teacher's heatmap for its objects."""
         return (self.student_tap,), (self.teacher_tap, "heatmap")
+
+    def reads(self) -> dict[str, Extent]:
+        """Features at objects."""
+        features = extent_of_objects(self.threshold)
+        if self.at == "ground_truth" and features == "objects":
+            features = "truth"
+        return {**super().reads(), self.teacher_tap: features}
 
     def loss(self, student: FusionOutput, teachers: Mapping[str, FusionOutput], batch: TermBatch) -> Tensor:
         """The unweighted loss, a scalar."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fusionkd.distillation.base import Term, TermBatch, class_mapping
+from fusionkd.distillation.box import extent_of_objects
 from fusionkd.distillation.schedules import Schedule
 from fusionkd.distillation.trust import ClassTrust, Trust
 from fusionkd.errors import UserError
@@ -16,6 +17,7 @@ from fusionkd.models.decode import Decoder
 from fusionkd.models.losses import CenterLoss, LossWeights
 from fusionkd.models.values import FusionOutput
 from fusionkd.teachers import weighted_box_fusion
+from fusionkd.teachers.cache_store import Extent
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,10 @@ class DetectionPseudoLabel(Term):
     def taps(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Whatever boxes are made of."""
         return ("heatmap", "box_regression"), ("heatmap", "box_regression")
+
+    def reads(self) -> dict[str, Extent]:
+        """The regression at objects."""
+        return {**super().reads(), "box_regression": extent_of_objects(self.decoder.selection.score_threshold)}
 
     def know(self, records: Mapping[str, Mapping[str, float]]) -> None:
         """Take the recorded precisions where ``class_weights`` asks for them."""

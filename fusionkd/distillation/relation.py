@@ -6,14 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fusionkd.distillation.base import Term, TermBatch
-from fusionkd.distillation.box import teacher_objects
+from fusionkd.distillation.base import LEAST_BOX_SCORE, MOST_BOXES, Term, TermBatch
+from fusionkd.distillation.box import extent_of_objects, teacher_objects
 from fusionkd.distillation.locations import boxes_at
+from fusionkd.distillation.masks import knew_ground, unseen_boxes
 from fusionkd.distillation.options import check_feature_taps
 from fusionkd.distillation.resample import bev_tap, sample_bev
 from fusionkd.distillation.schedules import Schedule
 from fusionkd.geometry import BevGrid
 from fusionkd.models.values import FusionOutput
+from fusionkd.teachers.cache_store import Extent
 
 # Corners, midpoints of the sides and the centre, in half lengths and half widths.
 _NINE_POINTS = [(1, 1), (-1, 1), (-1, -1), (1, -1), (0, 1), (-1, 0), (0, -1), (1, 0), (0, 0)]
@@ -94,6 +96,12 @@ class ObjectRelation(Term):
         """The taps of the arguments, and the teacher's boxes for unlabelled frames."""
         return (self.student_tap,), (self.teacher_tap, "heatmap", "box_regression")
 
+    def reads(self) -> dict[str, Extent]:
+        """Features and boxes at objects."""
+        few = self.threshold >= LEAST_BOX_SCORE and self.max_objects <= MOST_BOXES
+        boxes = extent_of_objects(self.threshold)
+        return {**super().reads(), self.teacher_tap: "boxes" if few else "everywhere", "box_regression": boxes}
+
     def loss(self, student: FusionOutput, teachers: Mapping[str, FusionOutput], batch: TermBatch) -> Tensor:
         """The unweighted loss, a scalar."""
         losses = []
@@ -111,8 +119,7 @@ class ObjectRelation(Term):
         labelled = batch.labelled[:, None]
         annotated = batch.gt_boxes[..., [0, 1, 3, 4, 6]].float()  # (B, M, 5)
         usable = (batch.gt_label >= 0) & labelled
-        if teacher.lidar_bev is None:
-            usable = usable & ~batch.pasted
+        usable = usable & ~unseen_boxes(teacher, batch) & knew_ground(teacher, annotated[..., :2])
         boxes = torch.cat([annotated, boxes_at(teacher, peaks).detach()], dim=1)
         weight = torch.cat([usable.float(), (peaks.weight > 0) * ~labelled], dim=1)
         return boxes, weight

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fusionkd.distillation.base import Term, TermBatch, class_mapping
-from fusionkd.distillation.masks import MaskKind, gaussian_foreground, teacher_foreground, unseen_cells
+from fusionkd.distillation.masks import MaskKind, gaussian_foreground, teacher_foreground, unseen_by
 from fusionkd.distillation.resample import covered_cells, resample_bev
 from fusionkd.distillation.schedules import Schedule
 from fusionkd.distillation.trust import ClassTrust, Trust
@@ -130,12 +130,10 @@ class HeatmapResponse(Term):
         """Probabilities and trust, each (teachers, B, student classes, rows, columns)."""
         answers = [aligned_probability(student, teacher) for teacher in teachers.values()]
         trust = []
-        for (name, teacher), (probability, known) in zip(teachers.items(), answers):
+        for (name, teacher), (_, known) in zip(teachers.items(), answers):
             per_class = known.new_tensor(self.trust.row(name, student.classes))
             cells = known * per_class[:, None, None]  # (classes, rows, columns)
-            seen = torch.ones_like(probability[:, :1])
-            if teacher.lidar_bev is None:
-                seen = (~unseen_cells(batch.gt_boxes, batch.pasted, student.grid)).float()
+            seen = (~unseen_by(teacher, batch, student.grid)).float()
             trust.append(cells * seen)  # (B, classes, rows, columns)
         return torch.stack([probability for probability, _ in answers]), torch.stack(trust)
 

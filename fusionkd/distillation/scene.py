@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fusionkd.distillation.base import Term, TermBatch
-from fusionkd.distillation.masks import unseen_cells
+from fusionkd.distillation.masks import unseen_by
 from fusionkd.distillation.numerics import at_least_float32
 from fusionkd.distillation.options import check_feature_taps
 from fusionkd.distillation.relation import cosine_matrix
@@ -106,6 +106,4 @@ def _pool(maps: Tensor, side: int) -> Tensor:
 def _comparable(student: FusionOutput, teacher: FusionOutput, batch: TermBatch) -> Tensor:
     """Cells that the teacher's grid reaches and whose objects it could see, (B, 1, rows, columns) bool."""
     reached = covered_cells(source=teacher.grid, target=student.grid, device=student.heatmap.device)
-    if teacher.lidar_bev is None:
-        return reached & ~unseen_cells(batch.gt_boxes, batch.pasted, student.grid)
-    return reached.expand(len(student.heatmap), 1, -1, -1)
+    return reached & ~unseen_by(teacher, batch, student.grid)

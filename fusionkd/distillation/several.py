@@ -11,6 +11,7 @@ from fusionkd.distillation.trust import ClassTrust
 from fusionkd.distillation.weighting import Question, Weighting
 from fusionkd.errors import UserError
 from fusionkd.models.values import FusionOutput
+from fusionkd.teachers.cache_store import Extent
 
 
 class SeveralTeachers(Term):
@@ -47,6 +48,10 @@ class SeveralTeachers(Term):
         """The term's, and the teachers' heatmaps for the weighting."""
         of_student, of_teacher = self.term.taps()
         return of_student, tuple(dict.fromkeys((*of_teacher, "heatmap")))
+
+    def reads(self) -> dict[str, Extent]:
+        """The term's, and the teachers' heatmaps."""
+        return {**super().reads(), **self.term.reads()}
 
     def build(self, student: FusionOutput, teachers: Mapping[str, FusionOutput]) -> None:
         """Make the parts of term and weighting."""

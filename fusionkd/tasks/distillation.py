@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fusionkd.data import Batch
 from fusionkd.distillation import Term, module_taps, recording
 from fusionkd.models import CenterLoss, Decoder, FusionModel, FusionOutput
+from fusionkd.tasks.caching import fill_caches
 from fusionkd.tasks.evaluation import check_teachers
 from fusionkd.tasks.faculty import Faculty
 from fusionkd.tasks.fellows import STUDENT, Fellow, Peer, ShallowHead
@@ -190,6 +191,8 @@ class DistillationTask(SupervisedTask):
         frame = self.data.dataset(self.data.records("train")[:1])[0]
         batch = self.data.batch([frame])
         self._settle_taps()
+        lessons = [(lesson.title, lesson.term) for lesson in self.lessons]
+        fill_caches(self.faculty.teachers, lessons, trainer=self.trainer, data=self.data)
         models: Sequence[nn.Module] = [self.student, *self.fellows.values()]
         were_training = [model.training for model in models]
         # In eval mode and on one frame, so that no batch statistics are spent.

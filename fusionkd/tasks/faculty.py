@@ -10,7 +10,7 @@ from torch import Tensor
 from fusionkd.data import Batch
 from fusionkd.distillation import module_taps, recording
 from fusionkd.models.values import FusionOutput
-from fusionkd.teachers import Teacher
+from fusionkd.teachers import CachedTeacher, Teacher
 
 _MAPS = ("heatmap", "box_regression", "heading_axis", "bev", "camera_bev", "lidar_bev")
 
@@ -62,8 +62,14 @@ class Faculty:
         return {name: self._recall(name, batch) if name in recalled else self.ask(name, batch) for name in asked}
 
     def ask(self, name: str, batch: Batch) -> FusionOutput:
-        """One teacher's answer, nothing remembered, with what its modules gave where ``needed`` says so."""
+        """One teacher's answer, nothing remembered, with what its modules gave where ``needed`` says so.
+
+        It is read where the teacher has a cache that holds it.
+        """
         teacher = self.teachers[name]
+        kept = teacher.recall(batch) if isinstance(teacher, CachedTeacher) else None
+        if kept is not None:
+            return kept
         with recording(teacher.model, module_taps(self.needed[name]) - set(_MAPS)) as hooked:
             answer: FusionOutput = teacher(batch)
         return replace(answer, hooked=hooked)

@@ -1,8 +1,13 @@
 """Trained models that no longer learn."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
 
 from fusionkd.deploy import DeploySpec
 from fusionkd.errors import UserError
@@ -32,9 +37,13 @@ class FrozenTeacher(Teacher):
         super().__init__()
         self.checkpoint = checkpoint
         self.check = check
-        self.model, self.record = load_trained(checkpoint)
+        self.model, self.record = self.open(checkpoint)
         self.requires_grad_(False)
         self.eval()
+
+    def open(self, checkpoint: str) -> tuple[nn.Module, Record]:
+        """The model of a checkpoint and what it is known to reach."""
+        return load_trained(checkpoint)
 
     def train(self, mode: bool = True) -> "FrozenTeacher":
         """Stay in eval mode: batch statistics of the student's frames must not creep in."""
@@ -87,14 +96,51 @@ def load_trained(checkpoint: str) -> tuple[FusionModel, Record]:
     Raises:
         UserError: If there is no such file, or its weights don't fit exactly.
     """
-    path = zoo_path(checkpoint[len(ZOO) :]) if checkpoint.startswith(ZOO) else Path(checkpoint)
-    if not path.is_file():
-        raise UserError(f"There is no checkpoint {path}. Give zoo:NAME, a .safetensors or a .ckpt file.")
+    path = checkpoint_path(checkpoint)
     if path.suffix == ".ckpt":
         content = read_checkpoint(path)
         return student_of(content, source=str(path)), record_of(content)
-    if path.suffix != ".safetensors":
-        raise UserError(f"A trained model is a .safetensors or a .ckpt file (or zoo:NAME), found {path}.")
     model, card = load_model(path)
+    return model, _record_of_card(card, path)
+
+
+def load_record(checkpoint: str) -> Record:
+    """What a trained model is known to reach, without building it.
+
+    Args:
+        checkpoint: As for ``FrozenTeacher``.
+
+    Raises:
+        UserError: If there is no such file, or it can't be read.
+    """
+    path = checkpoint_path(checkpoint)
+    if path.suffix == ".ckpt":
+        return record_of(read_checkpoint(path))
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            card = json.loads((file.metadata() or {})["card"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise UserError(f"{path} can't be read as a model of fusionkd: {error}. Was it cut off?") from None
+    return _record_of_card(card, path)
+
+
+def checkpoint_path(checkpoint: str) -> Path:
+    """The file of a trained model.
+
+    Args:
+        checkpoint: As for ``FrozenTeacher``.
+
+    Raises:
+        UserError: If there is no such file, or it is of another kind.
+    """
+    path = zoo_path(checkpoint[len(ZOO) :]) if checkpoint.startswith(ZOO) else Path(checkpoint)
+    if not path.is_file():
+        raise UserError(f"There is no checkpoint {path}. Give zoo:NAME, a .safetensors or a .ckpt file.")
+    if path.suffix not in (".safetensors", ".ckpt"):
+        raise UserError(f"A trained model is a .safetensors or a .ckpt file (or zoo:NAME), found {path}.")
+    return path
+
+
+def _record_of_card(card: Mapping[str, Any], path: Path) -> Record:
     deploy = DeploySpec.from_json(card["deploy"], source=f"The card of {path}") if card.get("deploy") else None
-    return model, Record(card.get("figures", {}), card.get("simulated"), deploy)
+    return Record(card.get("figures", {}), card.get("simulated"), deploy)

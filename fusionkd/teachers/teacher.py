@@ -21,7 +21,7 @@ class Teacher(nn.Module):
     fixed: ClassVar[bool] = True
     """Whether it answers the same about a frame all run long; one that changes is kept in the run's checkpoints."""
 
-    model: FusionModel
+    model: nn.Module
     checkpoint: str = ""
     check: bool = False
     record: Record = Record()
