@@ -89,6 +89,7 @@ def endure(cascade: Path, folder: Path, *, kills: int, seed: int) -> Endured:
         number += 1
         home = folder / f"killed_{number}"
         before: dict[str, int] = {}
+        hits = 0
         while True:
             child = begin(cascade, home)
             if seen.kills < kills:
@@ -102,9 +103,12 @@ def endure(cascade: Path, folder: Path, *, kills: int, seed: int) -> Endured:
             for last in home.glob("*/checkpoints/last.ckpt"):
                 read_checkpoint(last)
             if status == 0:
+                # A machine that has become less busy would outrun most of the kills to come.
+                whole_s *= 0.8 if not hits else 1.0
                 break
             assert os.WIFSIGNALED(status), (folder / f"{home.name}.log").read_text()[-3000:]
             seen.kills += 1
+            hits += 1
         seen.ended.append(students(home))
         shutil.rmtree(home)
     return seen
