@@ -1,7 +1,7 @@
 """A teacher's maps in fewer bits: pure functions on numpy arrays.
 
-What the terms read decides what is kept well. A heatmap's objects get steps of 0.2 in the logit, its peaks all bits,
-and what lies below 5 % one value per block of cells. Features get as many levels per channel as is asked for.
+What the terms read decides what is kept well. A heatmap's objects get steps of 0.1 in the logit, its peaks all bits,
+and what lies below 4 % one value per block of cells. Features get as many levels per channel as is asked for.
 """
 
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ from scipy.ndimage import maximum_filter, minimum_filter
 
 Arrays = dict[str, NDArray[Any]]
 
-STEP = 0.2
+STEP = 0.1
 """Between neighbouring codes of a logit."""
 
-FLOOR_LOGIT = -3.0
-"""Probability 0.047: lower logits are background."""
+FLOOR_LOGIT = -3.3
+"""Probability 0.036: lower logits are background."""
 
 PEAK_LOGIT = -2.37
 """Probability 0.085: lower maxima are no objects to any term."""

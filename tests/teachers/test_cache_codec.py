@@ -50,7 +50,7 @@ def test_objects_are_close_and_background_keeps_its_mean() -> None:
     logits = answer(3).heatmap[0].numpy()
     seen = decode_heatmap(encode_heatmap(logits))
     objects = logits >= FLOOR_LOGIT
-    assert np.abs(seen - logits)[objects].max() <= 2.5 * STEP
+    assert np.abs(seen - logits)[objects].max() <= 4 * STEP
     assert np.median(np.abs(seen - logits)[objects]) <= STEP / 2
     assert seen[~objects].max() <= FLOOR_LOGIT < PEAK_LOGIT
 
