@@ -105,7 +105,7 @@ def taught(name: str, teachers: Sequence[str], terms: Iterable[str] = TERMS) -> 
     """The student of some teachers by some of the main job's terms.
 
     The pseudo-labels and the heatmap come from all of them; box, features and relation from the one that knows most of
-    it: the fused one, else the LiDAR's.
+    it: the LiDAR's of speeds and shapes, the fused one of features.
     """
     best = next(teacher for teacher in ("fused", "lidar", "camera") if teacher in teachers)
     shape = "lidar" if "lidar" in teachers else best
@@ -113,7 +113,7 @@ def taught(name: str, teachers: Sequence[str], terms: Iterable[str] = TERMS) -> 
     recipe = {
         "labels": _term("DetectionPseudoLabel", teacher=list(teachers), threshold=0.3, weight=1.0, **doubts),
         "heatmap": _term("HeatmapResponse", teacher=list(teachers), merge="mean", weight=0.5),
-        "box": _term("BoxResponse", teacher=best, weight=0.25),
+        "box": _term("BoxResponse", teacher=shape, weight=0.25),
         "bev": _term("FeatureMimic", teacher=best, weight=0.5, mask="ground_truth"),
         "relation": _term("ObjectRelation", teacher=shape, weight=0.25),
     }
