@@ -109,9 +109,12 @@ def taught(name: str, teachers: Sequence[str], terms: Iterable[str] = TERMS) -> 
     """
     best = next(teacher for teacher in ("fused", "lidar", "camera") if teacher in teachers)
     shape = "lidar" if "lidar" in teachers else best
-    doubts = {"class_weights": {"camera": 0.3}} if "camera" in teachers and len(teachers) > 1 else {}
+    # Said in every case: an overlay inherits what it doesn't say from the main job.
+    doubts = {"camera": 0.3} if "camera" in teachers and len(teachers) > 1 else None
     recipe = {
-        "labels": _term("DetectionPseudoLabel", teacher=list(teachers), threshold=0.3, weight=1.0, **doubts),
+        "labels": _term(
+            "DetectionPseudoLabel", teacher=list(teachers), threshold=0.3, weight=1.0, class_weights=doubts
+        ),
         "heatmap": _term("HeatmapResponse", teacher=list(teachers), merge="mean", weight=0.5),
         "box": _term("BoxResponse", teacher=shape, weight=0.25),
         "bev": _term("FeatureMimic", teacher=best, weight=0.5, mask="ground_truth"),
