@@ -187,6 +187,14 @@ def studies() -> dict[str, list[Arm]]:
     }
 
 
+def _see_tuned() -> None:
+    """Stop where a tuning run is missing: nothing can be compared before."""
+    runs = [Run(arm, arms.SEEDS[0]) for tries in tuning().values() for arm in tries]
+    missing = [run.path.stem for run in runs if not run.path.is_file()]
+    if missing:
+        raise SystemExit(f"Not tuned yet, run again to go on; missing: {', '.join(missing)}.")
+
+
 def _nds(run: Run) -> float:
     return float(run.result["figures"]["NDS"])
 
@@ -219,8 +227,10 @@ def main() -> None:
         train([Run(arm, arms.SEEDS[0]) for kind in kinds for arm in tuning()[kind]])
         if given.only:
             return
+        _see_tuned()
         for name in given.studies or list(studies()):
             train([Run(arm, seed) for seed in given.seeds for arm in studies()[name]])
+    _see_tuned()
     best = tuned()
     write_tables(KEPT, control=best["control"].name, distilled=best["distilled"].name)
 
