@@ -1,6 +1,7 @@
 """Tables and a plot of what ``kd_gain.py`` has trained so far."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def gain_rows(found: dict[str, Results], *, control: str, distilled: str) -> lis
             continue
         for figure in ("mAP", "NDS"):
             gain = paired(here, there, figure)
-            what = f"{figure}, distilled minus control{suffix}, {len(shared)} seeds"
+            what = f"{figure}, distilled minus control{suffix}, {_seeds(shared)}"
             target = TARGETS.get(suffix) if figure == "NDS" else None
             rows.append(Row(what, float(gain.mean()), "points", target=target, interval=t_interval(gain)))
             low, high = scene_interval(here, there, figure)
@@ -82,7 +83,7 @@ def arm_rows(found: dict[str, Results], *, control: str) -> list[Row]:
             continue
         for figure in ("mAP", "NDS"):
             gain = paired(found[name], other, figure)
-            what = f"{name} minus control{suffix}, {figure}, {len(shared)} seed{'s' * (len(shared) > 1)}"
+            what = f"{name} minus control{suffix}, {figure}, {_seeds(shared)}"
             rows.append(Row(what, float(gain.mean()), "points", interval=t_interval(gain)))
     wanted = [*TEACHER_SETS, *(f"only-{term}" for term in TERMS), *(f"twin-{term}" for term in TWINS)]
     rows += [Row(f"{name}: not run yet", None, "points") for name in wanted if not _any_named(found, name)]
@@ -130,6 +131,10 @@ def plot(rows: list[Row], path: Path) -> None:
     axes.set_xlabel(f"NDS points over the control (simulated; {STEPS} steps where nothing else is said)")
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
+
+
+def _seeds(shared: Collection[int]) -> str:
+    return f"{len(shared)} seed{'s' * (len(shared) > 1)}"
 
 
 def _any_named(found: dict[str, Results], name: str) -> bool:
