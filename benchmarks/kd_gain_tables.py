@@ -128,7 +128,7 @@ def plot(rows: list[Row], path: Path) -> None:
             axes.plot(row.interval, [place, place], color="#1f5f8b")
     axes.axvline(0, color="0.6", linewidth=1)
     axes.set_yticks(range(len(shown)), [row.what.replace(", NDS", "") for row in reversed(shown)], fontsize=8)
-    axes.set_xlabel(f"NDS points over the control (simulated; {STEPS} steps where nothing else is said)")
+    axes.set_xlabel(f"NDS points over the control, simulated, {STEPS} steps", fontsize=9)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 
