@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from nuscenes.utils.data_classes import LidarPointCloud
 from pyquaternion import Quaternion
 
-from fusionkd.data.reading import read_sweep, read_sweeps
+from fusionkd.data.reading import SweepFiles, read_sweep
 from fusionkd.geometry import invert_rigid, rigid_from_quaternion, rigid_from_yaw
 from fusionkd.preprocess import fuse_sweeps
 
@@ -52,9 +52,9 @@ class Drive:
             self, {"data": {"LIDAR_TOP": "0"}}, "LIDAR_TOP", "LIDAR_TOP", nsweeps=SWEEPS
         )
 
-    def read(self) -> list[NDArray[np.float32]]:
-        """The sweeps, read as the data set reads them; the next call uses their memory again."""
-        return read_sweeps(self.paths)
+    def read(self) -> SweepFiles:
+        """The sweeps, read as the data set reads them: each when its turn comes."""
+        return SweepFiles(self.paths)
 
     def motion(self, *, key_from_ego: NDArray[np.float64] | None = None) -> dict[str, Any]:
         """How the sweeps are moved; the key frame is ego, or another one for the check against the devkit."""

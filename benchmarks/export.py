@@ -1,6 +1,6 @@
 """What an export gains and what a precision costs: the network alone, torch and ONNX Runtime frame by frame in turns.
 
-    python benchmarks/export.py --model student        # data/simulated-teachers, about ten minutes
+    python benchmarks/export.py --model student        # the teachers' world, written if absent; about ten minutes
     python benchmarks/export.py --rounds 5 --scenes 1  # a trial
 
 Whole frames, sensor bytes to boxes, and tails of latency are in ``benchmarks/deadline.py``.
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from common import Row, compare, use_one_thread, write_result
 
+from fusionkd.cli.teachers import WORLD
 from fusionkd.deploy import OnnxNetwork, Pipeline, prepare
 from fusionkd.deploy.onnx import OUTPUTS
 from fusionkd.export import raw_frame
@@ -24,7 +25,9 @@ from fusionkd.export.onnx import export_onnx, exportable
 from fusionkd.export.parity import TOLERANCES, compare_networks
 from fusionkd.export.precision import to_fp16, to_int8
 from fusionkd.export.spec import Trained, open_trained
+from fusionkd.simulation import write_world
 
+WORLD_ROOT = Path(__file__).resolve().parent.parent / "data" / "simulated-teachers"
 PARITY_FRAMES = 10
 
 
@@ -45,14 +48,16 @@ def main() -> None:
     """Print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="student", help="of the zoo (default: %(default)s)")
-    parser.add_argument("--root", default="data/simulated-teachers", help="data (default: %(default)s)")
+    parser.add_argument("--root", type=Path, default=WORLD_ROOT, help="data (default: the teachers' world)")
     parser.add_argument("--rounds", type=int, default=100, help="calls of each side per row")
     parser.add_argument("--scenes", type=int, default=6, help="validation scenes for the figures")
     parser.add_argument("--calibration", type=int, default=40, help="training frames for int8")
     given = parser.parse_args()
     use_one_thread()
     trained = open_trained(f"zoo:{given.model}")
-    frames = Frames(trained, given.root)
+    if given.root == WORLD_ROOT:
+        write_world(WORLD_ROOT, WORLD)
+    frames = Frames(trained, str(given.root))
     dataset, records = frames.records("val")
     scenes = list(dict.fromkeys(record.scene for record in records))[: given.scenes]
     records = [record for record in records if record.scene in scenes]

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from fusionkd.data.frames import Frame
 from fusionkd.data.image_cache import ImageCache
 from fusionkd.data.index import FrameRecord, NuScenesIndex
-from fusionkd.data.reading import read_image, read_sweeps
+from fusionkd.data.reading import SweepFiles, read_image
 from fusionkd.errors import UserError
 from fusionkd.geometry import CAMERAS, CameraRig, invert_rigid
 from fusionkd.preprocess import fuse_sweeps
@@ -95,7 +95,7 @@ class NuScenesDataset(Dataset[Frame]):
         """
         rows, key_from_sweep, age_s = self.sweeps(record)
         paths = [self.index.root / self.index.sweeps.path(row) for row in rows]
-        return fuse_sweeps(read_sweeps(paths), key_from_sweep=key_from_sweep, age_s=age_s)
+        return fuse_sweeps(SweepFiles(paths), key_from_sweep=key_from_sweep, age_s=age_s)
 
     def sweeps(self, record: FrameRecord) -> tuple[list[int], NDArray[np.float64], NDArray[np.float64]]:
         """The sweeps that a record fuses, newest first.

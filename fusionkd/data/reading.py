@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,29 +20,47 @@ _EXPECTED_SWEEP = "expected float32 x, y, z, intensity, ring for each point (20 
 
 
 class _Memory(threading.local):
-    """Memory of each thread for sweeps: new memory costs more, page by page, than the bytes that are read into it."""
+    """A block of each thread: new memory costs more, page by page, than the bytes that are read into it."""
 
     def __init__(self) -> None:
-        self.blocks: list[NDArray[np.uint8]] = []
+        self.block = np.empty(0, np.uint8)
 
 
 _MEMORY = _Memory()
 
 
-def read_sweeps(paths: Sequence[Path]) -> list[NDArray[np.float32]]:
-    """``read_sweep`` of several files into memory that this thread's next call uses again.
+class SweepFiles(Sequence[NDArray[np.float32]]):
+    """The sweeps of ``.pcd.bin`` files, each read when it is asked for.
 
-    Raises:
-        UserError: As ``read_sweep``.
+    All are read into the same memory, one block per thread, so that the next sweep overwrites the one before: what is
+    moved or laid down at once is still in the nearest cache.
+
+    Args:
+        paths: The files.
     """
-    blocks = _MEMORY.blocks
-    blocks += [np.empty(0, np.uint8) for _ in range(len(paths) - len(blocks))]
-    sweeps = []
-    for k, path in enumerate(paths):
-        sweeps.append(read_sweep(path, memory=blocks[k]))
-        if sweeps[k].nbytes > len(blocks[k]):
-            blocks[k] = sweeps[k].reshape(-1).view(np.uint8)
-    return sweeps
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = list(paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @overload
+    def __getitem__(self, sweep: int) -> NDArray[np.float32]: ...
+    @overload
+    def __getitem__(self, sweep: slice) -> "SweepFiles": ...
+    def __getitem__(self, sweep: int | slice) -> "NDArray[np.float32] | SweepFiles":
+        """The points of a file, (P, 5), until this thread asks for the next; of a slice, the files.
+
+        Raises:
+            UserError: As ``read_sweep``.
+        """
+        if isinstance(sweep, slice):
+            return SweepFiles(self.paths[sweep])
+        points = read_sweep(self.paths[sweep], memory=_MEMORY.block)
+        if points.nbytes > len(_MEMORY.block):
+            _MEMORY.block = points.reshape(-1).view(np.uint8)
+        return points
 
 
 def read_sweep(path: Path, *, memory: NDArray[np.uint8] | None = None) -> NDArray[np.float32]:

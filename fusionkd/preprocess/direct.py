@@ -74,12 +74,12 @@ def pillars_of_sweeps(
     given = checked_sweeps(sweeps, key_from_sweep=key_from_sweep, age_s=age_s, min_distance_m=min_distance_m)
     max_points = checked_count(max_points, name="max_points")
     where = lattice(grid)
-    most = min(checked_count(max_pillars, name="max_pillars"), where.cells, sum(map(len, given.clouds)))
+    most = min(checked_count(max_pillars, name="max_pillars"), where.cells)
     buffer = PillarBuffer(max_points=max_points, max_pillars=most) if out is None else out
     memory = buffer.memory(where.cells, max_points=max_points, max_pillars=most)
     pillars = 0
-    for cloud, axes, age in zip(given.clouds, given.axes, given.age_s):
-        pillars = _sweep_to_pillars(cloud, axes, age, given.min_distance_m, where, most, memory, pillars)
+    for cloud, axes, age, nearest in given.each():
+        pillars = _sweep_to_pillars(cloud, axes, age, nearest, where, most, memory, pillars)
     clear_rows(memory, 0, pillars)
     return buffer.finished(pillars, grid.columns)
 
@@ -110,6 +110,6 @@ def raster_of_sweeps(
     """
     given = checked_sweeps(sweeps, key_from_sweep=key_from_sweep, age_s=age_s, min_distance_m=min_distance_m)
     sums, where = raster_sums(grid, z_slices=z_slices, age_slices=age_slices), lattice(grid)
-    for cloud, axes, age in zip(given.clouds, given.axes, given.age_s):
-        _sweep_to_raster(cloud, axes, age, given.min_distance_m, where, sums)
+    for cloud, axes, age, nearest in given.each():
+        _sweep_to_raster(cloud, axes, age, nearest, where, sums)
     return finished_raster(sums, grid)

@@ -35,7 +35,8 @@ class WorldSettings:
         camera_sweeps: Also write the images between keyframes, at 12 Hz.
         version: nuScenes version to write; ``auto`` takes ``v1.0-mini`` for up to ten scenes, else ``v1.0-trainval``.
         val_scenes: How many of the scenes bear names of the validation split; None takes a fifth for
-            ``v1.0-mini``, about 15 % for ``v1.0-trainval``, and none of a single scene.
+            ``v1.0-mini``, about 15 % for ``v1.0-trainval`` (150 of its 850), and none of a
+            single scene.
         class_mix: ``flat`` makes all ten classes frequent enough to be learned from little; ``nuscenes`` has about
             the shares of real streets.
         look_alike: From 0 to 1: the share of trucks, buses, trailers and cycles whose outline doesn't tell the class,
@@ -75,7 +76,9 @@ class WorldSettings:
             )
         if self.val_scenes is None:
             share = 0.2 if self.version == "v1.0-mini" else 0.15
-            object.__setattr__(self, "val_scenes", max(1, round(share * self.scenes)) if self.scenes > 1 else 0)
+            unnamed = self.scenes - len(_split_names(self.version)[0])  # by the training split alone
+            held_out = max(1, round(share * self.scenes), unnamed) if self.scenes > 1 else 0
+            object.__setattr__(self, "val_scenes", held_out)
         self.scene_names()
 
     def _check_numbers(self) -> None:

@@ -1,15 +1,19 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from nuscenes.utils.data_classes import LidarPointCloud
 
-from fusionkd.data.reading import read_image, read_sweep, read_sweeps
+from fusionkd.data.reading import SweepFiles, read_image, read_sweep
 from fusionkd.errors import UserError
+from fusionkd.geometry import BevGrid, rigid_from_yaw
+from fusionkd.preprocess import bev_raster, fuse_sweeps, raster_of_sweeps
 
 
 def _points(count: int = 11) -> np.ndarray:
@@ -109,18 +113,42 @@ def test_malformed_images_are_named(tmp_path: Path) -> None:
         read_image(path, **sizes)
 
 
-def test_sweeps_are_read_into_memory_that_is_used_again(tmp_path: Path) -> None:
+def _write_sweeps(folder: Path, *lengths: int) -> tuple[list[Path], list[NDArray[np.float32]]]:
     rng = np.random.default_rng(0)
-    paths = [tmp_path / f"{k}.bin" for k in range(3)]
-    sweeps = [rng.integers(0, 99, (n, 5)).astype(np.float32) for n in (40, 7, 100)]
+    paths = [folder / f"{k}.bin" for k in range(len(lengths))]
+    sweeps = [rng.integers(0, 99, (n, 5)).astype(np.float32) for n in lengths]
     for path, sweep in zip(paths, sweeps):
         sweep.tofile(path)
+    return paths, sweeps
+
+
+def test_sweeps_are_read_when_asked_for_into_memory_that_is_used_again(tmp_path: Path) -> None:
+    paths, sweeps = _write_sweeps(tmp_path, 40, 7, 100)
     for order in ([0, 1, 2], [2, 0], [1, 2, 0], []):
-        found = read_sweeps([paths[k] for k in order])
+        found = SweepFiles([paths[k] for k in order])
         assert len(found) == len(order)
         for sweep, k in zip(found, order):
             np.testing.assert_array_equal(sweep, sweeps[k])
-    first, second = read_sweeps([paths[2]])[0], read_sweeps([paths[0]])[0]
-    assert np.shares_memory(first, second)
+    files = SweepFiles(paths)
+    np.testing.assert_array_equal(files[1:][1], sweeps[2])
+    assert np.shares_memory(files[2], files[0])
     with ThreadPoolExecutor(1) as pool:
-        assert not np.shares_memory(first, pool.submit(read_sweeps, [paths[0]]).result()[0])
+        assert not np.shares_memory(files[0], pool.submit(files.__getitem__, 0).result())
+
+
+@pytest.mark.parametrize("lengths", [(40, 7, 100), (2, 300, 5, 2000), (0, 3)])
+def test_files_are_fused_like_arrays(tmp_path: Path, lengths: tuple[int, ...]) -> None:
+    paths, sweeps = _write_sweeps(tmp_path, *lengths)
+    if 0 in lengths:
+        with pytest.raises(UserError, match=r"0\.bin has 0 bytes"):
+            fuse_sweeps(SweepFiles(paths), key_from_sweep=np.tile(np.eye(4), (2, 1, 1)), age_s=[0.0, 0.1])
+        return
+    poses = [rigid_from_yaw(0.1 * k, [k, 0.5, 0.0]) for k in range(len(paths))]
+    motion: dict[str, Any] = {"key_from_sweep": np.stack(poses), "age_s": 0.05 * np.arange(len(paths))}
+    expected = fuse_sweeps(sweeps, **motion)
+    assert 0 < len(expected) <= sum(lengths)
+    np.testing.assert_array_equal(fuse_sweeps(SweepFiles(paths), **motion), expected)
+    np.testing.assert_array_equal(fuse_sweeps(SweepFiles(paths), threads=2, **motion), expected)
+    grid = BevGrid()
+    direct = raster_of_sweeps(SweepFiles(paths), grid, z_slices=4, **motion)
+    np.testing.assert_array_equal(direct, bev_raster(expected, grid, z_slices=4))
