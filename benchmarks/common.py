@@ -143,11 +143,22 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def command_line() -> str:
-    """The command that runs this benchmark again, from the repository's root."""
-    script = Path(sys.argv[0]).resolve()
+    """The command that runs this benchmark again, from the repository's root; other folders lie in ``DATA``."""
+    script, *arguments = (Path(text) if Path(text).is_absolute() else text for text in sys.argv)
     root = RESULTS.parent.parent
+    script = Path(script).resolve()
     shown = script.relative_to(root).as_posix() if script.is_relative_to(root) else script.name
-    return shlex.join(["python", shown, *sys.argv[1:]])
+    return shlex.join(["python", shown, *(_place(text) if isinstance(text, Path) else text for text in arguments)])
+
+
+def _place(path: Path) -> str:
+    root = RESULTS.parent.parent
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else f"DATA/{path.name}"
+
+
+def result_name(name: str, *, simulated: bool) -> str:
+    """The name of a result file whose input may be simulated or real: both are kept, side by side."""
+    return name if simulated else f"{name}_real"
 
 
 def print_table(title: str, rows: Sequence[Row]) -> None:

@@ -100,13 +100,14 @@ class Batch:
 
     def to(self, device: Any, non_blocking: bool = False) -> "Batch":
         """The batch on another device (Lightning moves a frozen dataclass only through this)."""
-        return self._map(lambda t: t.to(device, non_blocking=non_blocking))
+        return self.map(lambda t: t.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "Batch":
         """The batch in page-locked memory, for copies to a GPU that overlap with its work."""
-        return self._map(lambda t: t.pin_memory())
+        return self.map(lambda t: t.pin_memory())
 
-    def _map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
+        """The batch with a function of each tensor in its place, always in the same order."""
         changed: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)

@@ -6,12 +6,13 @@ from typing import Any, Literal
 
 import cv2
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from fusionkd.data.augmentation import AugmentationPlan
 from fusionkd.data.collate import Collator, PreparedSample
 from fusionkd.data.dataset import NuScenesDataset
 from fusionkd.data.frames import Batch
+from fusionkd.data.packing import PackedBatch, packed
 from fusionkd.data.sampling import Draw, TrainingSampler
 from fusionkd.errors import UserError
 
@@ -103,13 +104,19 @@ class LoaderDataset(Dataset[PreparedSample | UserError | None]):
                     return None
         return UserError(f"None of the frames of this kind can be read. The last one: {last}")
 
-    def collate(self, samples: Sequence[PreparedSample | UserError | None]) -> Batch | UserError | None:
-        """One batch of those samples that could be read, None where none could; or the first error."""
+    def collate(self, samples: Sequence[PreparedSample | UserError | None]) -> Batch | PackedBatch | UserError | None:
+        """One batch of those samples that could be read, None where none could; or the first error.
+
+        In a worker it is packed.
+        """
         for sample in samples:
             if isinstance(sample, UserError):
                 return sample
         good = [sample for sample in samples if isinstance(sample, PreparedSample)]
-        return self._collator.collate(good) if good else None
+        if not good:
+            return None
+        batch = self._collator.collate(good)
+        return batch if get_worker_info() is None else packed(batch)
 
     def _prepare(self, draw: Draw) -> PreparedSample:
         frame = self._plan.read(self._frames, draw)
@@ -122,10 +129,13 @@ class FrameLoader(DataLoader[Any]):
     """A DataLoader of ``Batch`` that raises its workers' user errors and leaves out batches with no readable frame.
 
     It knows how far it is: a run that goes on from a checkpoint inside of an epoch gets the frames that are left.
+    When its workers hand over the last batch of a training epoch they begin the next one.
     """
 
     _taken = 0
     """Batches taken in this epoch, also those that were left out."""
+    _ahead: tuple[int, Iterator[Any]] | None = None
+    """An epoch that was begun already, and its batches."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         """The batches.
@@ -133,7 +143,11 @@ class FrameLoader(DataLoader[Any]):
         Raises:
             UserError: If a frame can't be read and bad frames aren't skipped, or no frame can be read.
         """
-        self._taken = self.sampler.skip // self._size if isinstance(self.sampler, TrainingSampler) else 0
+        sampler, ahead, self._ahead = self.sampler, self._ahead, None
+        skip = sampler.skip if isinstance(sampler, TrainingSampler) else 0
+        self._taken = skip // self._size
+        if ahead is not None and isinstance(sampler, TrainingSampler) and (ahead[0], 0) == (sampler.epoch, skip):
+            return _readable(self._counted(ahead[1]))
         return _readable(self._counted(super().__iter__()))
 
     def state_dict(self) -> dict[str, int]:
@@ -154,10 +168,25 @@ class FrameLoader(DataLoader[Any]):
         assert self.batch_size is not None
         return self.batch_size
 
-    def _counted(self, batches: Iterator[Any]) -> Iterator[Any]:
-        for batch in batches:
-            self._taken += 1
-            yield batch
+    def _counted(self, batches: Iterator[Any]) -> Iterator[Batch | UserError | None]:
+        while self._taken < len(self):
+            # Nothing here refers to a batch that was handed over: its memory is free as soon as its step is done.
+            yield self._take(batches)
+
+    def _take(self, batches: Iterator[Any]) -> Batch | UserError | None:
+        batch = next(batches)
+        self._taken += 1
+        if self._taken == len(self) and not isinstance(batch, UserError):
+            self._begin_next()
+        return batch.unpacked() if isinstance(batch, PackedBatch) else batch
+
+    def _begin_next(self) -> None:
+        sampler = self.sampler
+        if self.num_workers and isinstance(sampler, TrainingSampler):
+            epoch = sampler.epoch
+            sampler.set_epoch(epoch + 1)
+            self._ahead = (epoch + 1, super().__iter__())
+            sampler.set_epoch(epoch)
 
 
 def _readable(batches: Iterator[Batch | UserError | None]) -> Iterator[Batch]:
@@ -170,7 +199,9 @@ def _readable(batches: Iterator[Batch | UserError | None]) -> Iterator[Batch]:
                 # closes the workers' queues before the workers, and those then wait ten seconds in vain.
                 del batch, batches
         if batch is not None:
-            yield batch
+            handed_over = [batch]
+            del batch
+            yield handed_over.pop()
 
 
 def frame_loader(

@@ -90,10 +90,10 @@ class TrainingSampler(DistributedSampler[Draw]):
         """The draws of this process in the present epoch."""
         items = self._items()  # (batches, processes, batch_size)
         positions = np.arange(items.size).reshape(items.shape)
-        skip, self.skip = self.skip, 0
+        epoch, skip, self.skip = self.epoch, self.skip, 0
         drawn = zip(items[:, self.rank].ravel(), positions[:, self.rank].ravel())
         for item, position in islice(drawn, skip, None):
-            yield Draw(self.epoch, int(position), int(item))
+            yield Draw(epoch, int(position), int(item))
 
     def _items(self) -> NDArray[np.int64]:
         generator = np.random.default_rng([self.seed, self.epoch])

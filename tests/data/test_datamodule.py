@@ -180,7 +180,8 @@ def test_bad_frames_are_skipped_counted_and_named(
     assert [len(batch) for batch in batches] == [2] * 6
     assert all(bad not in batch.token for batch in batches)
     assert module.skipped["train"].tokens == (bad,)
-    assert module.skipped["train"].count == 2
+    # Workers may have begun a third epoch.
+    assert 2 <= module.skipped["train"].count <= (3 if workers else 2)
     seen = sum((batch.token for batch in module.val_dataloader()), ())
     assert sorted(seen) == sorted(set(module.index.sample_tokens) - {bad})
     assert module.skipped["val"].tokens == (bad,)
