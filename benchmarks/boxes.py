@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 from clouds import EGO_FROM_LIDAR, Drive, options
-from common import Row, compare, use_one_thread, write_result
+from common import Row, compare, result_name, use_one_thread, write_result
 from numpy.typing import NDArray
 from nuscenes.utils.data_classes import Box
 from nuscenes.utils.geometry_utils import points_in_box, view_points
@@ -166,7 +166,8 @@ def main() -> None:
         one = points[points[:, 4] == 0]
         rows = [boxes_hold(cloud, given.rounds) for cloud in (one, points)]
         rows += [depth(one, given.rounds), paste(points, Path(folder), given.rounds)]
-    write_result("boxes", rows, simulated=given.root is None, packages=("numba", "nuscenes-devkit"))
+    name = result_name("boxes", simulated=given.root is None)
+    write_result(name, rows, simulated=given.root is None, packages=("numba", "nuscenes-devkit"))
 
 
 if __name__ == "__main__":

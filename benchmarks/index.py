@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from common import Row, bootstrap_interval, write_result
+from common import Row, bootstrap_interval, result_name, write_result
 from numpy.typing import NDArray
 from nuscenes import NuScenes
 
@@ -95,7 +95,8 @@ def main() -> None:
                 # Half the rounds where a round takes minutes.
                 rows += rows_for(root, settings.version, given.rounds if scenes < LARGE else -(-given.rounds // 2))
                 shutil.rmtree(root)
-    write_result("index", rows, simulated=given.root is None, packages=("nuscenes-devkit", "orjson"))
+    name = result_name("index", simulated=given.root is None)
+    write_result(name, rows, simulated=given.root is None, packages=("nuscenes-devkit", "orjson"))
 
 
 if __name__ == "__main__":

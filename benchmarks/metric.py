@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Row, compare, use_one_thread, write_result
+from common import Row, compare, result_name, use_one_thread, write_result
 from numpy.typing import NDArray
 from nuscenes import NuScenes
 from nuscenes.eval.common.config import config_factory
@@ -220,7 +220,8 @@ def main() -> None:
                 rounds=options.rounds,
             )
         ]
-    write_result("metric", rows, simulated=options.root is None, packages=("numba", "nuscenes-devkit"))
+    name = result_name("metric", simulated=options.root is None)
+    write_result(name, rows, simulated=options.root is None, packages=("numba", "nuscenes-devkit"))
 
 
 if __name__ == "__main__":

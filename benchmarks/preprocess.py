@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from clouds import EGO_FROM_LIDAR, SWEEPS, Drive, options
-from common import Row, compare, use_one_thread, write_result
+from common import Row, compare, result_name, use_one_thread, write_result
 
 from fusionkd.geometry import BevGrid, invert_rigid
 from fusionkd.preprocess import (
@@ -106,7 +106,8 @@ def main() -> None:
         drive = Drive(Path(folder), given.sweep)
         rows = [*fusion(drive, given.rounds), *raw_to_pillars(drive, given.rounds), raw_to_raster(drive, given.rounds)]
     packages = ("numba", "nuscenes-devkit", "spconv", "torch")
-    write_result("preprocess", rows, simulated=given.root is None, packages=packages)
+    name = result_name("preprocess", simulated=given.root is None)
+    write_result(name, rows, simulated=given.root is None, packages=packages)
 
 
 if __name__ == "__main__":

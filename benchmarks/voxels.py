@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from clouds import Drive, options
-from common import Row, compare, use_one_thread, write_result
+from common import Row, compare, result_name, use_one_thread, write_result
 from numpy.typing import NDArray
 
 from fusionkd.geometry import BevGrid
@@ -132,7 +132,8 @@ def main() -> None:
     rows += means(cloud, BevGrid(cell_m=0.2), layers=1, rounds=given.rounds)
     rows += means(cloud, BevGrid(-54.0, 54.0, -54.0, 54.0, 0.075), layers=40, rounds=given.rounds)
     rows.append(on_device(cloud, given.rounds))
-    write_result("voxels", rows, simulated=given.root is None, packages=("numba", "spconv", "torch"))
+    name = result_name("voxels", simulated=given.root is None)
+    write_result(name, rows, simulated=given.root is None, packages=("numba", "spconv", "torch"))
 
 
 if __name__ == "__main__":
