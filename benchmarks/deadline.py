@@ -124,9 +124,9 @@ def arms_of(
     """A shipped model in all backends that can run it."""
     trained = open_trained(f"zoo:{model}")
     if "eager" in backends:
-        yield Arm(model, "eager", Pipeline(trained.spec, EagerNetwork(trained.model, trained.spec)))
+        yield Arm(model, "eager", Pipeline(trained.spec, EagerNetwork(trained.model, trained.spec), threads))
     if "compile" in backends:
-        yield Arm(model, "compile", Pipeline(trained.spec, CompiledNetwork(trained.model, trained.spec)))
+        yield Arm(model, "compile", Pipeline(trained.spec, CompiledNetwork(trained.model, trained.spec), threads))
     for backend, path in exported(trained, backends, work, lambda: calibration(trained.spec.num_sweeps)):
         yield Arm(model, backend, load(path, threads=threads))
 

@@ -80,7 +80,7 @@ def load(path: str | Path, providers: Sequence[str] = (CPU,), threads: int = 1) 
     Args and errors are those of ``OnnxNetwork``.
     """
     network = OnnxNetwork(path, providers, threads)
-    return Pipeline(network.spec, network)
+    return Pipeline(network.spec, network, threads)
 
 
 def open_session(path: str | Path, providers: Sequence[str] = (CPU,), *, threads: int = 1) -> Any:

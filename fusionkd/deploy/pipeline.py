@@ -71,10 +71,16 @@ class Pipeline:
     Attributes:
         spec: What the network reads and how its answers become boxes.
         network: The model in its runtime.
+        threads: CPU threads that share a frame's images; the network has its own.
     """
 
     spec: DeploySpec
     network: Network
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise ValueError(f"A pipeline needs 1 thread at least, found threads={self.threads}.")
 
     def __call__(self, raw: RawFrame, clock: Clock = NO_CLOCK) -> Boxes3D:
         """The boxes of a frame, best first, in the frame of the grid.
@@ -86,4 +92,5 @@ class Pipeline:
         Raises:
             UserError: If an image or the number of cameras is another than the network reads.
         """
-        return finish(self.network(prepare(raw, self.spec, clock), clock), self.spec, clock)
+        inputs = prepare(raw, self.spec, clock, threads=self.threads)
+        return finish(self.network(inputs, clock), self.spec, clock)

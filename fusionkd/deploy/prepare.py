@@ -22,6 +22,7 @@ from fusionkd.preprocess.images import (
     warp,
 )
 from fusionkd.preprocess.sweeps import fuse_sweeps
+from fusionkd.preprocess.threads import in_threads
 
 Inputs = dict[str, NDArray[Any]]
 
@@ -32,7 +33,7 @@ RIG_TOLERANCE = 0.1
 """Share of the image's width that ego motion between camera and LiDAR may move a point at that distance."""
 
 
-def prepare(raw: RawFrame, spec: DeploySpec, clock: Clock = NO_CLOCK) -> Inputs:
+def prepare(raw: RawFrame, spec: DeploySpec, clock: Clock = NO_CLOCK, *, threads: int = 1) -> Inputs:
     """The network's inputs for a frame.
 
     Stages: ``preprocess/sweeps``, ``preprocess/raster`` or ``preprocess/pillars``, ``preprocess/images``,
@@ -42,6 +43,7 @@ def prepare(raw: RawFrame, spec: DeploySpec, clock: Clock = NO_CLOCK) -> Inputs:
         raw: The frame.
         spec: What the network reads.
         clock: Notes the stages.
+        threads: That share the images; the result is the same.
 
     Returns:
         Arrays by name, as ``fusionkd.data.Batch`` of this one frame holds them: ``lidar_present`` (1,) bool and
@@ -56,7 +58,7 @@ def prepare(raw: RawFrame, spec: DeploySpec, clock: Clock = NO_CLOCK) -> Inputs:
     if spec.lidar is not None:
         inputs |= _lidar(raw, spec, clock)
     if spec.camera is not None:
-        inputs |= _cameras(raw, spec.camera, clock)
+        inputs |= _cameras(raw, spec.camera, clock, threads)
         with clock.span("preprocess/view"):
             image_from_ego = network_rig(raw, spec.camera).tobytes()
             if spec.camera.fixed_rig is None:
@@ -125,7 +127,7 @@ def _lidar(raw: RawFrame, spec: DeploySpec, clock: Clock) -> Inputs:
     return {**arrays, "lidar_present": np.array([len(raw.sweeps) > 0])}
 
 
-def _cameras(raw: RawFrame, camera: CameraSpec, clock: Clock) -> Inputs:
+def _cameras(raw: RawFrame, camera: CameraSpec, clock: Clock, threads: int) -> Inputs:
     if len(raw.images) != len(camera.names):
         raise UserError(
             f"Frame {raw.token} has {len(raw.images)} images; the network reads {len(camera.names)}: "
@@ -134,8 +136,13 @@ def _cameras(raw: RawFrame, camera: CameraSpec, clock: Clock) -> Inputs:
     with clock.span("preprocess/images"):
         present = np.array([image is not None for image in raw.images])
         pixels = np.zeros((len(raw.images), *camera.size_px, 3), np.uint8)
-        for k in np.flatnonzero(present):
-            pixels[k] = _network_image(raw, int(k), camera)
+        given = np.flatnonzero(present).tolist()
+
+        def decode(start: int, stop: int) -> None:
+            for k in given[start:stop]:
+                pixels[k] = _network_image(raw, k, camera)
+
+        in_threads(decode, len(given), threads=threads)
     with clock.span("preprocess/normalise"):
         images = normalise_images(pixels, camera.mean, camera.std)
         images[~present] = 0

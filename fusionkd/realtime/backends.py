@@ -26,7 +26,7 @@ class Running:
         backend: One of ``BACKENDS``.
         device: ``cpu``, ``cuda``, ``cuda:0``, ...; None takes the backend's own.
         precision: ``float32``, ``bfloat16`` or ``float16``. A file for ONNX Runtime has the one it was exported with.
-        threads: CPU threads of the network.
+        threads: CPU threads of the network, and of decoding the images.
         mode: Of ``torch.compile``.
 
     Raises:
@@ -79,7 +79,7 @@ def build_pipeline(source: str, running: Running | None = None, *, config: Path 
                 f"--backend onnxruntime."
             )
         trained = open_trained(source, config)
-        return Pipeline(trained.spec, TORCH[running.backend](trained, running))
+        return Pipeline(trained.spec, TORCH[running.backend](trained, running), running.threads)
     if exported:
         return _exported(Path(source), running)
     with tempfile.TemporaryDirectory() as folder:
@@ -90,7 +90,7 @@ def _exported(path: Path, running: Running) -> Pipeline:
     network = EXPORTED[running.backend](path, running)
     # TensorRT's engines don't keep the file's description; ONNX Runtime on the CPU reads it anywhere.
     described = network if isinstance(network, OnnxNetwork) else OnnxNetwork(path)
-    return Pipeline(described.spec, network)
+    return Pipeline(described.spec, network, running.threads)
 
 
 def _export(trained: Trained, path: Path) -> Path:

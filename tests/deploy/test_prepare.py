@@ -93,6 +93,20 @@ def test_lost_sensors_leave_zeros_and_say_so(tiny: NuScenesDataset) -> None:
     assert prepare(lost, spec("pillars"))["points"].shape == (0, 7, 5)
 
 
+@pytest.mark.parametrize("threads", [2, 4, 9])
+def test_threads_change_nothing(tiny: NuScenesDataset, threads: int) -> None:
+    raw = raw_frame(tiny, tiny.records[0])
+    for images in (raw.images, (*raw.images[:2], None, *raw.images[3:]), (None,) * 6):
+        given = replace(raw, images=images)
+        alone, shared = prepare(given, spec()), prepare(given, spec(), threads=threads)
+        assert alone.keys() == shared.keys()
+        for name, array in alone.items():
+            np.testing.assert_array_equal(shared[name], array, err_msg=name, strict=True)
+    cut = replace(raw, images=(*raw.images[:5], raw.images[5][:200]))  # type: ignore[index]
+    with pytest.raises(UserError, match=r"\(200 bytes\) is cut off"):
+        prepare(cut, spec(), threads=threads)
+
+
 def test_stages_are_told_once_and_a_modality_that_isnt_read_takes_no_time(tiny: NuScenesDataset) -> None:
     raw = raw_frame(tiny, tiny.records[0])
     lidar = ["preprocess/sweeps", "preprocess/raster"]
