@@ -1,17 +1,12 @@
 """A cascade that is killed at random moments ends with the weights of an undisturbed one."""
 
-import multiprocessing
 import os
-import shutil
-import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -20,49 +15,23 @@ from fusionkd.cli import cascade as command
 from fusionkd.cli.cascade_record import read_record, weights_digest
 from fusionkd.teachers.checkpoints import read_checkpoint
 from tests.cli.cascades import Launched, write_cascade
+from tests.cli.kills import Work, check
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STAGES = ("first", "second")
 
 
-@dataclass
-class Endured:
-    """What was seen.
-
-    Attributes:
-        undisturbed: Weights and figures of each stage's student in a run that nobody killed.
-        ended: The same for every cascade that was killed and went on to its end.
-        kills: How many of them hit a cascade at work.
-        trained_again: Finished stages whose student was written once more.
-    """
-
-    undisturbed: dict[str, str]
-    ended: list[dict[str, str]] = field(default_factory=list)
-    kills: int = 0
-    trained_again: list[str] = field(default_factory=list)
+def run(cascade: Path, folder: Path) -> int:
+    """The cascade, in this process."""
+    return command.main(["--config", str(cascade), "--folder", str(folder)], launch=Launched())
 
 
-def begin(cascade: Path, folder: Path) -> int:
-    """Run a cascade in a forked process; its id."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            with (folder.parent / f"{folder.name}.log").open("a") as log:
-                os.dup2(log.fileno(), 1)
-                os.dup2(log.fileno(), 2)
-                status = command.main(["--config", str(cascade), "--folder", str(folder)], launch=Launched())
-        finally:
-            os._exit(status)
-    return child
-
-
-def students(folder: Path) -> dict[str, str]:
+def students(folder: Path) -> str:
     """Each stage's weights and figures."""
-    return {
-        name: f"{weights_digest(folder / name / 'student.ckpt')} {read_record(folder / name).figures}"  # type: ignore[union-attr]
+    return "; ".join(
+        f"{weights_digest(folder / name / 'student.ckpt')} {read_record(folder / name).figures}"  # type: ignore[union-attr]
         for name in STAGES
-    }
+    )
 
 
 def finished(folder: Path) -> dict[str, int]:
@@ -75,63 +44,33 @@ def finished(folder: Path) -> dict[str, int]:
     }
 
 
-def endure(cascade: Path, folder: Path, *, kills: int, seed: int) -> Endured:
-    """Kill cascades at random moments until enough kills have hit, and let each end."""
-    torch.set_num_threads(1)
-    folder.mkdir()
-    begin_s = time.monotonic()
-    assert os.waitpid(begin(cascade, folder / "whole"), 0)[1] == 0, (folder / "whole.log").read_text()[-3000:]
-    whole_s = time.monotonic() - begin_s
-    seen = Endured(students(folder / "whole"))
-    chance = np.random.default_rng(seed)
-    number = 0
-    while seen.kills < kills:
-        number += 1
-        home = folder / f"killed_{number}"
-        before: dict[str, int] = {}
-        hits = 0
-        while True:
-            child = begin(cascade, home)
-            if seen.kills < kills:
-                time.sleep(chance.uniform(0, 0.7 * whole_s))
-                os.kill(child, signal.SIGKILL)
-            _, status = os.waitpid(child, 0)
-            if home.exists():
-                now = finished(home)
-                seen.trained_again += [name for name, at in before.items() if now.get(name) != at]
-                before = now
-            for last in home.glob("*/checkpoints/last.ckpt"):
-                read_checkpoint(last)
-            if status == 0:
-                # A machine that has become less busy would outrun most of the kills to come.
-                whole_s *= 0.8 if not hits else 1.0
-                break
-            assert os.WIFSIGNALED(status), (folder / f"{home.name}.log").read_text()[-3000:]
-            seen.kills += 1
-            hits += 1
-        seen.ended.append(students(home))
-        shutil.rmtree(home)
-    return seen
+class TrainedAgain:
+    """Finds finished stages whose student was written once more, and checkpoints that can't be read."""
+
+    def __init__(self) -> None:
+        self.before: dict[str, int] = {}
+
+    def __call__(self, folder: Path) -> list[str]:
+        now = finished(folder)
+        again = [name for name, at in self.before.items() if now.get(name) != at]
+        self.before = now
+        for last in folder.glob("*/checkpoints/last.ckpt"):
+            read_checkpoint(last)
+        return again
 
 
-def check(config: Path, tmp_path: Path, *, kills: int, steps: int) -> None:
+def kill(config: Path, tmp_path: Path, *, kills: int, steps: int) -> None:
     cascade = write_cascade(config, tmp_path, steps=steps)
-    # Forked from an interpreter of its own: where an earlier test left autograd with threads, this one can't fork.
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
-        seen = fresh.submit(endure, cascade, tmp_path / "runs", kills=kills, seed=kills).result()
-    assert seen.kills >= kills
-    assert seen.ended
-    assert [students for students in seen.ended if students != seen.undisturbed] == []
-    assert seen.trained_again == []
+    check(Work(partial(run, cascade), students, TrainedAgain), tmp_path / "runs", kills=kills)
 
 
 def test_killed_at_a_few_moments(config: Path, tmp_path: Path) -> None:
-    check(config, tmp_path, kills=4, steps=4)
+    kill(config, tmp_path, kills=4, steps=4)
 
 
 @pytest.mark.slow
 def test_killed_at_fifty_moments(config: Path, tmp_path: Path) -> None:
-    check(config, tmp_path, kills=50, steps=7)
+    kill(config, tmp_path, kills=50, steps=7)
 
 
 @pytest.mark.slow
