@@ -31,7 +31,7 @@ def draw(studies: Sequence[Study], path: Path, *, title: str) -> None:
         title: Above it.
     """
     policies = list(dict.fromkeys(point.overrun for study in studies for point in study.points))
-    figure = Figure(figsize=(6.2 * len(policies), 4.6), layout="constrained")
+    figure = Figure(figsize=(6.2 * len(policies), 5.0), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
     for column, overrun in enumerate(policies):
@@ -43,7 +43,8 @@ def draw(studies: Sequence[Study], path: Path, *, title: str) -> None:
         axes.set_ylabel("NDS (dotted: offline)")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.25)
-        axes.legend(fontsize=8)
+    # One for all panels, beside them: the curves of a good model and a bad one leave no corner free.
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
 
