@@ -1,6 +1,7 @@
 """The JSON tables of a nuScenes version, read column by column with errors that name the record."""
 
 import gc
+import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,14 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from fusionkd.errors import UserError
-
-try:
-    from orjson import loads  # optional: twice as fast
-except ImportError:
-    from json import loads
 
 TABLES: tuple[str, ...] = (
     "category",
@@ -198,7 +195,12 @@ def as_text(values: NDArray[np.bytes_]) -> tuple[str, ...]:
 
 def _read_json(path: Path) -> Any:
     try:
-        return loads(path.read_bytes())
+        content = path.read_bytes()
+        try:
+            return orjson.loads(content)
+        except ValueError:
+            # Python also writes and reads NaN, which isn't JSON; the checks to come name the record that holds it.
+            return json.loads(content)
     except (ValueError, OSError) as error:
         raise UserError(f"Table {path} can't be read as JSON: {error}. Was its download or copy cut off?") from None
 
