@@ -2,12 +2,12 @@
 
 The world has other seeds than the teachers' and the default world. Few scenes are labelled, the others are logs without
 labels, unless a study says otherwise. First the control and the distilled student are tuned on one seed: the learning
-rate of each over the same three, the control also with and without augmentation. Every study takes them as tuned there.
+rate of each over the same four, with and without augmentation. Every study takes them as tuned there.
 A seed draws other labelled scenes, another order and another initialisation; differences are paired by seed.
 
 Studies (``--studies``; all of them by default, in this order):
 
-    tune       the learning rates, and the control's augmentation, on one seed
+    tune       the learning rates and the augmentation, on one seed
     gain       distilled beside control
     teachers   L, C, F, L+C and L+C+F
     labels     both with every scene labelled
@@ -34,6 +34,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -157,10 +158,12 @@ def execute(run: Run, root: Path) -> None:
 
 def tuning() -> dict[str, list[Arm]]:
     """What each kind is tuned over."""
-    plain = [arms.control(augmented=False), arms.control(augmented=True)]
+    kinds = {
+        "control": [arms.control(augmented=augmented) for augmented in (False, True)],
+        "distilled": [arms.taught("L+C+F", arms.ALL, augmented=augmented) for augmented in (False, True)],
+    }
     return {
-        "control": [arms.at_rate(arm, lr) for arm in plain for lr in arms.LEARNING_RATES],
-        "distilled": [arms.at_rate(arms.taught("L+C+F", arms.ALL), lr) for lr in arms.LEARNING_RATES],
+        name: [arms.at_rate(arm, lr) for arm in tries for lr in arms.LEARNING_RATES] for name, tries in kinds.items()
     }
 
 
@@ -175,8 +178,10 @@ def studies() -> dict[str, list[Arm]]:
     best = tuned()
     control, distilled = best["control"], best["distilled"]
     lr = distilled.overlay["model"]["optimizer"]["lr"]
-    sets = [arms.at_rate(arms.taught(name, who), lr) for name, who in arms.TEACHER_SETS.items()]
-    alone = [arms.at_rate(arms.taught(f"only-{term}", arms.ALL, [term]), lr) for term in arms.TERMS]
+    augmented = distilled.overlay["data"]["init_args"]["bev_augmentation"] is not None
+    taught = partial(arms.taught, augmented=augmented)
+    sets = [arms.at_rate(taught(name, who), lr) for name, who in arms.TEACHER_SETS.items()]
+    alone = [arms.at_rate(taught(f"only-{term}", arms.ALL, [term]), lr) for term in arms.TERMS]
     return {
         "gain": [control, distilled],
         "teachers": [control, *sets],

@@ -13,10 +13,12 @@ import yaml
 CONFIG: Final = Path(__file__).resolve().parent.parent / "configs" / "nuscenes_mini.yaml"
 MAIN: Final[dict[str, Any]] = yaml.safe_load(CONFIG.read_text())
 STEPS: Final = 400
-LEARNING_RATES: Final = (2e-3, 4e-3, 8e-3)
+LEARNING_RATES: Final = (2e-3, 4e-3, 8e-3, 1.6e-2)
 SEEDS: Final = (0, 1, 2)
 AUGMENTATION: Final = {"flip_x": 0.5, "flip_y": 0.5, "max_rotation_rad": 0.3925, "scale": [0.95, 1.05]}
 ALL: Final = ("lidar", "camera", "fused")
+CACHE: Final = "data/kd-gain-cache"
+"""Of the teachers' answers, from the repository's root."""
 TEACHER_SETS: Final = {
     "L": ("lidar",),
     "C": ("camera",),
@@ -101,11 +103,14 @@ def twin(base: Arm, term: str) -> Arm:
     return replace(base, name=f"twin-{term}", overlay=merged(base.overlay, {"model": {"loss": loss}}))
 
 
-def taught(name: str, teachers: Sequence[str], terms: Iterable[str] = TERMS) -> Arm:
+def taught(
+    name: str, teachers: Sequence[str], terms: Iterable[str] = TERMS, *, augmented: bool = False, cache: str = CACHE
+) -> Arm:
     """The student of some teachers by some of the main job's terms.
 
     The pseudo-labels and the heatmap come from all of them; box, features and relation from the one that knows most of
-    it: the LiDAR's of speeds and shapes, the fused one of features.
+    it: the LiDAR's of speeds and shapes, the fused one of features. Answers are kept on the disk, where all runs find
+    them, and follow the augmentation.
     """
     best = next(teacher for teacher in ("fused", "lidar", "camera") if teacher in teachers)
     shape = "lidar" if "lidar" in teachers else best
@@ -123,11 +128,16 @@ def taught(name: str, teachers: Sequence[str], terms: Iterable[str] = TERMS) -> 
     chosen = {term: recipe[term] for term in terms}
     asked = {teacher for term in chosen.values() for teacher in _names(term["init_args"]["teacher"])}
     frozen = {
-        teacher: {"class_path": "fusionkd.teachers.FrozenTeacher", "init_args": {"checkpoint": f"zoo:{teacher}"}}
+        teacher: {
+            "class_path": "fusionkd.teachers.CachedTeacher",
+            "init_args": {"checkpoint": f"zoo:{teacher}", "cache": cache},
+        }
         for teacher in ALL
         if teacher in asked
     }
-    return Arm(name, {"model": {"teachers": frozen, "terms": chosen}})
+    data = {"bev_augmentation": AUGMENTATION if augmented else None}
+    model = {"teachers": frozen, "terms": chosen, "remember_teachers": False}
+    return Arm(f"{name}-augmented" if augmented else name, {"data": {"init_args": data}, "model": model})
 
 
 def _names(teacher: str | list[str]) -> list[str]:
