@@ -19,7 +19,9 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 MINI = CONFIGS / "nuscenes_mini.yaml"
 WITHOUT_TEACHERS = ("self", "ema", "mutual")
 DELIVERIES = ("cached", "label_free", "pseudo_label", *WITHOUT_TEACHERS)
-OVERLAYS = dict.fromkeys(("control_mini.yaml", "own_teacher.yaml", *(f"{name}.yaml" for name in DELIVERIES)), MINI)
+OVERLAYS = dict.fromkeys(
+    ("control_mini.yaml", "shipped.yaml", "own_teacher.yaml", *(f"{name}.yaml" for name in DELIVERIES)), MINI
+)
 CASCADES = ("progressive", "born_again")
 SIMULATED_TEACHERS = ("lidar", "camera", "fused")
 
@@ -179,6 +181,24 @@ def test_control_runs_with_the_same_student(zoo: Path, world: Path, tmp_path: Pa
     assert alone.trainer.max_steps == distilled.trainer.max_steps
     assert alone.model.optimizer == distilled.model.optimizer
     assert len(alone.model.terms) == 0
+
+
+@pytest.mark.slow
+def test_shipped_student_is_the_main_jobs_and_its_recipe_runs(zoo: Path, world: Path, tmp_path: Path) -> None:
+    shipped = CONFIGS / "students" / "shipped.yaml"
+    command = [*files_of(shipped), *quick(world, tmp_path), *teachers_from(zoo)]
+    for name in SIMULATED_TEACHERS:
+        command += [f"--model.teachers.{name}.init_args.cache", str(tmp_path / "cache")]
+    assert guarded(train, ["fit", *command, "--data.init_args.train_split", "[scene-0061, scene-0103]"]) == 0
+    ours, main = (
+        build_cli([*files_of(path), "--trainer.logger", "false", *teachers_from(zoo)], run=False)
+        for path in (shipped, MINI)
+    )
+    # But for what it is trained without at times.
+    specs = [cli.model.student.spec for cli in (ours, main)]
+    for spec in specs:
+        spec["init_args"].pop("modality_dropout")
+    assert specs[0] == specs[1]
 
 
 @pytest.mark.slow
