@@ -182,13 +182,16 @@ def made_by(checkpoint: Path, name: str) -> str:
     """The commands that make a model of the zoo, as Markdown.
 
     Args:
-        checkpoint: Where its training left it, ``RUN/student.ckpt``, the run being named after its configuration.
+        checkpoint: Where its training left it, ``RUN/student.ckpt``, the run being named after its configuration or,
+            seen from the repository, after its overlay in ``configs/students``.
         name: The name after ``zoo:``.
     """
     if name in TEACHERS:
         return f"`python tools/train_teachers.py --only {name}`"
     run = checkpoint.parent.name
-    training = f"python tools/train.py fit --config configs/{run}.yaml"
+    overlay = Path("configs/students") / f"{run}.yaml"
+    files = ["configs/nuscenes_mini.yaml", overlay.as_posix()] if overlay.is_file() else [f"configs/{run}.yaml"]
+    training = " ".join(["python tools/train.py fit", *(f"--config {file}" for file in files)])
     config = checkpoint.parent / "config.yaml"
     if config.is_file():
         trainer = yaml.safe_load(config.read_text())["trainer"]

@@ -65,6 +65,13 @@ def test_card_tells_how_a_model_was_made(tmp_path: Path) -> None:
     )
 
 
+def test_card_of_an_overlays_run_names_both_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(command.__file__).parents[2])
+    assert command.made_by(Path("runs/shipped/student.ckpt"), "student").startswith(
+        "`python tools/train.py fit --config configs/nuscenes_mini.yaml --config configs/students/shipped.yaml`, then"
+    )
+
+
 def test_control_is_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def report(name: str) -> Path:
         rows = [{"name": name, "figures": {"mAP": 0.1, "NDS": 0.2, "AP/car": 0.3}, "cost": None}]
