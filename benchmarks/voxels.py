@@ -3,7 +3,7 @@
     python benchmarks/voxels.py                         # seeded clouds
     python benchmarks/voxels.py --root DATA/nuscenes    # a real keyframe, used for all ten sweeps, beside a seeded one
 
-Padded points are compared like with like: our fresh memory with spconv's copied out of its buffers, our reused memory
+Padded points are compared like with like: results of their own with spconv's copied out of its buffers, reused memory
 with its buffers. Means are compared with the mean of spconv's padded points. Voxels, counts and order must be equal.
 Needs spconv (``pip install fusionkd[peers]``); without it nothing is measured, and a line says so.
 """
@@ -35,7 +35,7 @@ def peer_of(grid: BevGrid, *, layers: int, most: int, points: int) -> Any:
 
 
 def padded(cloud: NDArray[np.float32], *, cell_m: float, most: int, name: str, rounds: int) -> list[Row]:
-    """Padded pillars with fresh and with reused memory, and with two threads."""
+    """Padded pillars as results of their own and in reused memory, and with two threads."""
     grid = BevGrid(cell_m=cell_m)
     voxelize, tensor = peer_of(grid, layers=1, most=most, points=20), torch.from_numpy(cloud)
     limits: dict[str, Any] = {"max_points": 20, "max_pillars": most}
@@ -60,7 +60,7 @@ def padded(cloud: NDArray[np.float32], *, cell_m: float, most: int, name: str, r
         np.testing.assert_array_equal(found.points, voxels.numpy())
     what = f"{len(cloud):,} {name} points to {len(voxels):,} padded pillars"
     pairs = (
-        (f"{what}, fresh memory", fresh, copied, "spconv PointToVoxel, copied", 2.0),
+        (f"{what}, a result of its own", fresh, copied, "spconv PointToVoxel, copied", 2.0),
         (f"{what}, reused memory", reused, lambda: voxelize(tensor), "spconv PointToVoxel, its own buffers", 2.0),
         (f"{what}, reused memory, two threads", threads, reused, "the same, one thread", None),
     )

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from fusionkd.preprocess.cells import BLOCK
 from fusionkd.preprocess.checks import checked_boxes, checked_count, checked_points
 from fusionkd.preprocess.lanes import copy_point
+from fusionkd.preprocess.recycling import recycled
 from fusionkd.preprocess.threads import in_threads
 
 _TILES = 64
@@ -164,7 +165,7 @@ def replace_points_in_boxes(
         ValueError: If a shape is another, or a box isn't finite or has a negative size.
     """
     points, added = checked_points(points, name="points"), checked_points(added, name="added")
-    out = np.empty((len(points) + len(added), 5), np.float32)
+    out = recycled((len(points) + len(added), 5), np.float32)
     kept = _copy_outside(points, points_in_boxes(points, boxes), out)
     out[kept : kept + len(added)] = added
     return out[: kept + len(added)]

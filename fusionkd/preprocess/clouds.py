@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from fusionkd.preprocess.checks import checked_points
 from fusionkd.preprocess.lanes import copy_point
+from fusionkd.preprocess.recycling import recycled
 
 
 @njit(cache=True, nogil=True)
@@ -76,6 +77,6 @@ def moved_points(points: NDArray[np.float32], new_from_old: NDArray[np.float64])
         ValueError: If ``points`` is not (P, 5) of floats.
     """
     points = checked_points(points, name="points")
-    out = np.empty_like(points)
+    out = recycled(points.shape, np.float32)
     _move(points, np.ascontiguousarray(new_from_old[:3], np.float32), out)
     return out

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fusionkd.preprocess.cells import BLOCK, Lattice, cells_of_block
 from fusionkd.preprocess.checks import checked_count
 from fusionkd.preprocess.lanes import copy_point
+from fusionkd.preprocess.recycling import recycled
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ class PillarBuffer:
         self.max_points = checked_count(max_points, name="max_points")
         self.max_pillars = checked_count(most, name="max_pillars")
         # Not np.zeros: of memory this large only np.empty asks for huge pages, and touching small ones costs more
-        # than clearing. `held` says that every row may hold anything.
-        rows = np.empty((most * max_points, 5), np.float32)
+        # than clearing. `held` says that every row may hold anything, so it may be that of pillars nobody holds.
+        rows = recycled((most * max_points, 5), np.float32)
         held = np.full(most, max_points, np.int32)
         counts, cell = np.empty((2, most), np.int32)
         self._memory = PillarMemory(rows, held, counts, cell, np.zeros(0, np.int32))
@@ -97,9 +98,20 @@ class PillarBuffer:
         memory, most = self._memory, self.max_pillars
         cell = memory.cell[:pillars]
         memory.pillar_of_cell[cell] = 0
-        row_column = np.stack(np.divmod(cell.astype(np.int64), columns), axis=1)  # (P, 2)
+        row_column, count = np.empty((pillars, 2), np.int64), np.empty(pillars, np.int64)
+        _describe(cell, memory.counts, columns, row_column, count)
         points = memory.rows.reshape(most, self.max_points, 5)[:pillars]  # (P, K, 5)
-        return Pillars(points, memory.counts[:pillars].astype(np.int64), row_column)
+        return Pillars(points, count, row_column)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _describe(cells: Any, counts: Any, columns: int, row_column: Any, count: Any) -> None:
+    across = np.uint32(columns)  # divisions of 32 bits take a third of those of 64
+    for pillar in range(len(cells)):
+        cell = np.uint32(cells[pillar])
+        row = cell // across
+        row_column[pillar, 0], row_column[pillar, 1] = row, cell - row * across
+        count[pillar] = counts[pillar]
 
 
 @njit(cache=True, nogil=True)

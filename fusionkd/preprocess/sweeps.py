@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fusionkd.preprocess.checks import checked_count, checked_points, checked_transforms
 from fusionkd.preprocess.lanes import is_kept, move_point
+from fusionkd.preprocess.recycling import recycled
 from fusionkd.preprocess.threads import in_threads
 
 RINGS = 256
@@ -144,7 +145,7 @@ def fuse_sweeps(
     for sweep, (cloud, axes, age, nearest) in enumerate(given.each()):
         if at + len(cloud) > len(out):
             # Room for the sweeps to come, too, if they are as long as this one; what isn't touched costs nothing.
-            room = np.empty((at + len(cloud) * (len(given) - sweep), 5), np.float32)
+            room = recycled((at + len(cloud) * (len(given) - sweep), 5), np.float32)
             room[:at] = out[:at]
             out = room
         at = move_sweep(cloud, axes, age, nearest, out, at, len(out))

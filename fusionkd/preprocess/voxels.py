@@ -11,6 +11,7 @@ from fusionkd.geometry.grid import BevGrid
 from fusionkd.preprocess.cells import BLOCK, Lattice, cells_of_block, lattice
 from fusionkd.preprocess.checks import checked_count, checked_points
 from fusionkd.preprocess.lanes import add_point
+from fusionkd.preprocess.recycling import recycled
 
 _SPREAD = 2654435769
 """2^32 over the golden ratio: neighbouring cells fall far apart (Knuth, TAOCP 3, section 6.4)."""
@@ -52,7 +53,7 @@ def _table(cells: int, entries: int) -> _Table:
     """A table for so many entries, at most two thirds full, or one slot for each cell if that is no larger."""
     bits = max((3 * entries // 2).bit_length(), 1)
     every = max(int(cells - 1).bit_length(), 1)
-    slots = np.empty((2 ** min(bits, every), 2), np.int32)
+    slots = recycled((2 ** min(bits, every), 2), np.int32)
     slots[:] = 0
     return _Table(slots, 1, 0) if every <= bits else _Table(slots, _SPREAD, 32 - bits)
 
@@ -104,13 +105,21 @@ def _sum_voxels(points: Any, where: Lattice, max_points: int, table: _Table, cel
     return voxels
 
 
-@njit(cache=True, nogil=True)
-def _divide(total: Any, mean: Any, count: Any) -> None:
+@njit(cache=True, nogil=True, error_model="numpy")
+def _finish(total: Any, cells: Any, rows: int, columns: int, mean: Any, count: Any, layer_row_column: Any) -> None:
     counts = total.view(np.int32)
+    # Divisions of 32 bits take a third of those of 64.
+    across, down = np.uint32(columns), np.uint32(rows)
     for voxel in range(len(mean)):
         count[voxel] = counts[voxel, 5]
         for c in range(5):
             mean[voxel, c] = total[voxel, c] / np.float32(count[voxel])
+        cell = np.uint32(cells[voxel])
+        line = cell // across
+        layer = line // down
+        layer_row_column[voxel, 0] = layer
+        layer_row_column[voxel, 1] = line - layer * down
+        layer_row_column[voxel, 2] = cell - line * across
 
 
 def mean_voxels(
@@ -143,10 +152,9 @@ def mean_voxels(
     where = lattice(grid, layers)
     most = min(max_voxels, len(points), where.cells)
     # Rows of eight numbers: a sum and its count lie in one line of the cache.
-    total, cell = np.empty((most, 8), np.float32), np.empty(most, np.int32)
+    total, cell = recycled((most, 8), np.float32), recycled((most,), np.int32)
     voxels = _sum_voxels(points, where, max_points, _table(where.cells, most), cell, total)
-    mean, count = np.empty((voxels, 5), np.float32), np.empty(voxels, np.int64)
-    _divide(total, mean, count)
-    layer, cell_in_layer = np.divmod(cell[:voxels].astype(np.int64), grid.rows * grid.columns)
-    layer_row_column = np.stack([layer, *np.divmod(cell_in_layer, grid.columns)], axis=1)  # (V, 3)
+    mean, count = recycled((voxels, 5), np.float32), np.empty(voxels, np.int64)
+    layer_row_column = recycled((voxels, 3), np.int64)
+    _finish(total, cell, grid.rows, grid.columns, mean, count, layer_row_column)
     return MeanVoxels(mean, count, layer_row_column)
