@@ -51,9 +51,9 @@ def kill(config: Path, tmp_path: Path, *, kills: int, steps: int) -> None:
 
 
 def test_killed_at_a_few_moments(config: Path, tmp_path: Path) -> None:
-    kill(config, tmp_path, kills=4, steps=6)
+    kill(config, tmp_path, kills=4, steps=4)
 
 
 @pytest.mark.slow
 def test_killed_at_fifty_moments(config: Path, tmp_path: Path) -> None:
-    kill(config, tmp_path, kills=50, steps=12)
+    kill(config, tmp_path, kills=50, steps=6)
