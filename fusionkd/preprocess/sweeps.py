@@ -124,7 +124,7 @@ def fuse_sweeps(
     Args:
         sweeps: Per sweep (n, >=4) float32 points in its own sensor frame: x, y, z in metres, intensity;
             further columns (nuScenes stores the ring there) are left out. Each is asked for when its turn comes, so
-            that one that is read only then (``fusionkd.data.SweepFiles``) is still in the nearest cache.
+            that one that is read only then (``data.reading.SweepFiles``) is still in the nearest cache.
         key_from_sweep: (S, 4, 4) transforms from each sweep's sensor frame to the keyframe's ego frame,
             both at their own times.
         age_s: (S,) age of each sweep, seconds; 0 for the keyframe's own, positive for older ones.
