@@ -94,14 +94,17 @@ def train_teacher(name: str, given: argparse.Namespace) -> None:
     options += ["--trainer.default_root_dir", str(folder), *given.options]
     if name == "fused":
         # From this folder's own trainings, or else from the weights that are in the zoo.
-        for part in ("lidar", "camera"):
-            trained = given.runs / part / "student.ckpt"
-            source = trained if trained.is_file() else given.zoo / f"{part}.safetensors"
-            options += [f"--model.warm_start.{part}", str(source)]
+        parts = yaml.safe_load(config.read_text())["model"]["warm_start"]
+        options += ["--model.warm_start", json.dumps({part: _source(part.split(".")[0], given) for part in parts})]
     interrupted = folder / "checkpoints" / "last.ckpt"
     if interrupted.is_file():
         options += ["--ckpt_path", str(interrupted)]
     train(options)
+
+
+def _source(teacher: str, given: argparse.Namespace) -> str:
+    trained = given.runs / teacher / "student.ckpt"
+    return str(trained if trained.is_file() else given.zoo / f"{teacher}.safetensors")
 
 
 def export(checkpoint: Path, name: str, *, zoo: Path) -> None:

@@ -7,6 +7,7 @@ from fusionkd.tasks.distillation import DistillationTask
 from fusionkd.tasks.evaluation import check_teachers, evaluate_models
 from fusionkd.tasks.faculty import Faculty
 from fusionkd.tasks.fellows import Fellow, Peer, ShallowHead
+from fusionkd.tasks.freezing import FrozenParts
 from fusionkd.tasks.gradients import GradientShares, gradient_norms
 from fusionkd.tasks.measure import Cost, measure_cost
 from fusionkd.tasks.optimization import OneCycle
@@ -22,6 +23,7 @@ __all__ = [
     "EndReport",
     "Faculty",
     "Fellow",
+    "FrozenParts",
     "GradientShares",
     "OneCycle",
     "Peer",
