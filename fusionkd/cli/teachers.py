@@ -15,6 +15,7 @@ from fusionkd.errors import UserError
 from fusionkd.models import save_model
 from fusionkd.simulation import WorldSettings, write_world
 from fusionkd.tasks import record_control as keep_control
+from fusionkd.tasks.curve import CURVE
 from fusionkd.teachers import load_student, zoo_folder
 from fusionkd.teachers.checkpoints import read_checkpoint, record_of
 
@@ -108,7 +109,7 @@ def _source(teacher: str, given: argparse.Namespace) -> str:
 
 
 def export(checkpoint: Path, name: str, *, zoo: Path) -> None:
-    """Write a checkpoint's student to the zoo: ``NAME.safetensors`` and the card ``NAME.md``.
+    """Write a checkpoint's student to the zoo: ``NAME.safetensors``, the card ``NAME.md``, and the run's curve.
 
     Args:
         checkpoint: A ``student.ckpt`` of ``tools/train.py fit``.
@@ -133,6 +134,9 @@ def export(checkpoint: Path, name: str, *, zoo: Path) -> None:
     save_model(model, weights, card=card)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     (zoo / f"{name}.md").write_text(card_text(card, digest=digest, size=weights.stat().st_size))
+    curve = checkpoint.parent / CURVE
+    if curve.is_file():
+        (zoo / f"{name}_curve.json").write_text(curve.read_text())
     print(f"Wrote {weights} ({weights.stat().st_size / 1e6:.1f} MB) and its card.")
 
 

@@ -3,6 +3,7 @@
 from fusionkd.tasks.averaging import StudentAverage
 from fusionkd.tasks.checkpointing import RunCheckpoint
 from fusionkd.tasks.control import conditions, record_control, recorded_control
+from fusionkd.tasks.curve import TrainingCurve
 from fusionkd.tasks.distillation import DistillationTask
 from fusionkd.tasks.evaluation import check_teachers, evaluate_models
 from fusionkd.tasks.faculty import Faculty
@@ -33,6 +34,7 @@ __all__ = [
     "StudentAverage",
     "SupervisedTask",
     "Tracker",
+    "TrainingCurve",
     "check_teachers",
     "conditions",
     "evaluate_models",
