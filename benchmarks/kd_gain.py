@@ -75,9 +75,19 @@ class Run:
         return KEPT / f"{self.arm.name}-seed{self.seed}.json"
 
     @property
+    def is_kept(self) -> bool:
+        """Whether it has been run; stops where it was run with another main job."""
+        return self.path.is_file() and bool(self.result)
+
+    @property
     def result(self) -> dict[str, Any]:
         """What it reached."""
         content: dict[str, Any] = json.loads(self.path.read_text())
+        if content.get("config") != arms.DIGEST:
+            raise SystemExit(
+                f"{self.path} was trained with another configs/nuscenes_mini.yaml and can't be compared with today's. "
+                f"Move it into a folder of its own."
+            )
         return content
 
 
@@ -170,6 +180,7 @@ def execute(run: Run, root: Path) -> None:
         "labelled_scenes": data["labelled_scenes"],
         "overlay": run.arm.overlay,
         "world": WORLD.as_dict(),
+        "config": arms.DIGEST,
         "seconds": round(time.monotonic() - begun, 1),
         **reached,
     }
@@ -227,7 +238,7 @@ def studies() -> dict[str, list[Arm]]:
 def _see_tuned() -> None:
     """Stop where a tuning run is missing: nothing can be compared before."""
     runs = [Run(arm, arms.SEEDS[0]) for tries in tuning().values() for arm in tries]
-    missing = [run.path.stem for run in runs if not run.path.is_file()]
+    missing = [run.path.stem for run in runs if not run.is_kept]
     if missing:
         raise SystemExit(f"Not tuned yet, run again to go on; missing: {', '.join(missing)}.")
 
@@ -251,7 +262,7 @@ def main() -> None:
 
     def train(runs: Sequence[Run]) -> None:
         def one(run: Run) -> None:
-            if time.monotonic() < until and not run.path.is_file():
+            if time.monotonic() < until and not run.is_kept:
                 execute(run, given.root)
 
         with ThreadPoolExecutor(given.jobs) as pool:

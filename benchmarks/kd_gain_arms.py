@@ -3,6 +3,8 @@
 All arms have the same student, the same number of steps of equally many frames, and the same loss forms on labels.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +14,8 @@ import yaml
 
 CONFIG: Final = Path(__file__).resolve().parent.parent / "configs" / "nuscenes_mini.yaml"
 MAIN: Final[dict[str, Any]] = yaml.safe_load(CONFIG.read_text())
+DIGEST: Final = hashlib.sha256(json.dumps([MAIN["data"], MAIN["model"]], sort_keys=True).encode()).hexdigest()[:16]
+"""Stands for the main job's student, terms and data: results under another one can't be compared."""
 STEPS: Final = 400
 LEARNING_RATES: Final = (2e-3, 4e-3, 8e-3, 1.6e-2)
 SEEDS: Final = (0, 1, 2)
