@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -148,6 +149,11 @@ class GtDatabase:
     def __len__(self) -> int:
         return len(self.label)
 
+    @cached_property
+    def items_of_label(self) -> tuple[NDArray[np.int64], ...]:
+        """The objects of each class, ascending."""
+        return tuple(np.flatnonzero(self.label == label) for label in range(len(DETECTION_CLASSES)))
+
     def cloud(self, item: int) -> NDArray[np.float32]:
         """The points of one object, (P, 5)."""
         return self.points[self.start[item] : self.start[item + 1]]
@@ -187,10 +193,10 @@ class GtPaster:
     def candidates(self, boxes: Boxes3D, generator: np.random.Generator) -> list[int]:
         """Objects drawn for a frame with these boxes, whether they collide or not."""
         items: list[int] = []
+        present = np.bincount(boxes.label, minlength=len(DETECTION_CLASSES)).tolist()
         for name, most in self.settings.fill_up_to.items():
             label = DETECTION_CLASSES.index(name)
-            wanted = most - int(np.sum(boxes.label == label))
-            pool = np.flatnonzero(self.database.label == label)
+            wanted, pool = most - present[label], self.database.items_of_label[label]
             if wanted > 0 and len(pool):
                 items += generator.choice(pool, size=min(wanted, len(pool)), replace=False).tolist()
         return items
@@ -198,10 +204,10 @@ class GtPaster:
     def _without_collision(self, items: Sequence[int], boxes: Boxes3D) -> list[int]:
         present = boxes.to_array()[:, BEV_COLUMNS]
         drawn = self.database.boxes[list(items)][:, BEV_COLUMNS]
-        free = ~(rotated_iou_bev(drawn, present) > 0).any(axis=1)
-        collide = rotated_iou_bev(drawn, drawn) > 0
+        collide = rotated_iou_bev(drawn, np.concatenate([present, drawn])) > 0  # (drawn, present and drawn)
+        free = ~collide[:, : len(present)].any(axis=1)
         chosen: list[int] = []
         for place in np.flatnonzero(free).tolist():
-            if not collide[place, chosen].any():
+            if not collide[place, len(present) :][chosen].any():
                 chosen.append(place)
         return [items[place] for place in chosen]

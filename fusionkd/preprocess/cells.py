@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fusionkd.geometry.grid import BevGrid
 from fusionkd.preprocess.checks import checked_points
+from fusionkd.preprocess.lanes import take_four_points
 from fusionkd.preprocess.threads import in_threads
 
 BLOCK = 1024
@@ -57,26 +58,29 @@ def lattice(grid: BevGrid, layers: int = 1) -> Lattice:
 
 
 @njit(cache=True, nogil=True)
-def cells_of_block(points: Any, start: int, stop: int, where: Lattice, xyz: Any, cells: Any) -> None:
-    """Flat cell ``(layer * rows + row) * columns + column`` of some points into ``cells[:stop - start]``; -1 off.
+def columns_of_block(points: Any, start: int, stop: int, columns: Any) -> None:
+    """Coordinates of some points side by side, ``columns[:3, :stop - start]``; the fourth row may hold anything.
 
-    Args:
-        points: (P, >=3) float32.
-        start: First point.
-        stop: The point after the last, at most ``BLOCK`` further.
-        where: The cells.
-        xyz: (3, BLOCK) float32 to work in.
-        cells: (>= stop - start,) int32.
+    Loops become vector instructions only over contiguous numbers.
     """
+    # Four numbers of each point are read, so the last one of a cloud of three columns is left for the loop after.
+    by_four = max(min(stop, len(points) - 1) - start, 0) // 4 * 4
+    for i in range(0, by_four, 4):
+        take_four_points(columns, i, points, start + i)
+    for i in range(by_four, stop - start):
+        for axis in range(3):
+            columns[axis, i] = points[start + i, axis]
+
+
+@njit(cache=True, nogil=True)
+def cells_of_columns(columns: Any, count: int, where: Lattice, cells: Any) -> None:
+    """Flat cell of ``count`` points whose coordinates lie side by side, see ``cells_of_block``."""
     low_x, low_y, low_z = where.low
     size_x, size_y, size_z = where.size
-    columns, rows, layers = where.shape[0], where.shape[1], where.shape[2]
-    end_x, end_y, end_z = np.float32(columns), np.float32(rows), np.float32(layers)
-    x, y, z = xyz[0], xyz[1], xyz[2]
-    # Apart from the next loop, which becomes vector instructions only over contiguous numbers.
-    for i in range(stop - start):
-        x[i], y[i], z[i] = points[start + i, 0], points[start + i, 1], points[start + i, 2]
-    for i in range(stop - start):
+    across, rows, layers = where.shape[0], where.shape[1], where.shape[2]
+    end_x, end_y, end_z = np.float32(across), np.float32(rows), np.float32(layers)
+    x, y, z = columns[0], columns[1], columns[2]
+    for i in range(count):
         column = np.floor((x[i] - low_x) / size_x)
         row = np.floor((y[i] - low_y) / size_y)
         layer = np.floor((z[i] - low_z) / size_z)
@@ -85,16 +89,51 @@ def cells_of_block(points: Any, start: int, stop: int, where: Lattice, xyz: Any,
         column = column if kept else np.float32(0)
         row = row if kept else np.float32(0)
         layer = layer if kept else np.float32(0)
-        cell = (np.int32(layer) * rows + np.int32(row)) * columns + np.int32(column)
+        cell = (np.int32(layer) * rows + np.int32(row)) * across + np.int32(column)
         cells[i] = cell if kept else -1
 
 
 @njit(cache=True, nogil=True)
+def cells_of_block(points: Any, start: int, stop: int, where: Lattice, columns: Any, cells: Any) -> None:
+    """Flat cell ``(layer * rows + row) * columns + column`` of some points into ``cells[:stop - start]``; -1 off.
+
+    Args:
+        points: (P, >=3) float32.
+        start: First point.
+        stop: The point after the last, at most ``BLOCK`` further.
+        where: The cells.
+        columns: (4, BLOCK) float32 to work in.
+        cells: (>= stop - start,) int32.
+    """
+    columns_of_block(points, start, stop, columns)
+    cells_of_columns(columns, stop - start, where, cells)
+
+
+@njit(cache=True, nogil=True)
+def points_on_grid(cells: Any, count: int, first: int, source: Any, place: Any) -> Any:
+    """Lists the points that have a cell, ``first`` being the number of the first; returns how many.
+
+    Args:
+        cells: Cell of each, -1 off the grid.
+        count: How many there are.
+        first: Number of the first.
+        source: Numbers of those that have one, (>= count,) uint32.
+        place: Their cells, (>= count,) uint32.
+    """
+    found = np.uint32(0)  # unsigned, as Numba asks of every other index whether it counts from the end
+    for i in range(count):
+        # Written in any case and kept if it is on the grid: no guess for the processor to get wrong.
+        source[found], place[found] = np.uint32(first + i), np.uint32(cells[i])
+        found += np.uint32(cells[i] >= 0)
+    return np.int64(found)
+
+
+@njit(cache=True, nogil=True)
 def _cells(points: Any, start: int, stop: int, where: Lattice, out: Any) -> None:
-    xyz = np.empty((3, BLOCK), np.float32)
+    columns = np.empty((4, BLOCK), np.float32)
     for first in range(start, stop, BLOCK):
         last = min(first + BLOCK, stop)
-        cells_of_block(points, first, last, where, xyz, out[first:last])
+        cells_of_block(points, first, last, where, columns, out[first:last])
 
 
 @njit(cache=True, nogil=True)

@@ -10,29 +10,20 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from fusionkd.preprocess.cells import BLOCK
+from fusionkd.preprocess.cells import BLOCK, columns_of_block
 from fusionkd.preprocess.checks import checked_count, checked_points, checked_transforms
 from fusionkd.preprocess.threads import in_threads
-
-_CAMERAS = 32
-"""Cameras that are worked on at once: as many as an integer of a mask has bits."""
 
 _ROUNDING = 1e-6
 """Relative to the size of its terms, no sum of four float32 products is off by more (it is 8 roundings, 5e-7)."""
 
-_BRUIJN = np.uint32(0x077CB531)
-"""A sequence of de Bruijn: its 32 stretches of five bits all differ, so that one multiplication tells a bit's place."""
-
 _ALL_BUT_SIGN, _INFINITY_BITS, _NAN_BITS = np.int32(0x7FFFFFFF), np.int32(0x7F800000), np.int32(0x7FC00000)
-_PLACE_OF_BIT = np.argsort([(0x077CB531 << k & 0xFFFFFFFF) >> 27 for k in range(32)])
 
 
 @njit(cache=True, nogil=True)
 def _take_block(points: Any, start: int, count: int, xyz: Any, most: Any) -> None:
     """Coordinates of some points side by side, NaN for infinity, and the largest size along each axis."""
-    x, y, z = xyz[0], xyz[1], xyz[2]
-    for i in range(count):
-        x[i], y[i], z[i] = points[start + i, 0], points[start + i, 1], points[start + i, 2]
+    columns_of_block(points, start, start + count, xyz)
     sizes = most.view(np.int32)
     for axis in range(3):
         # As integers, whose largest is found several at a time: the bits of positive floats are in their order.
@@ -45,8 +36,20 @@ def _take_block(points: Any, start: int, count: int, xyz: Any, most: Any) -> Non
 
 
 @njit(cache=True, nogil=True)
-def _mark(xyz: Any, most: Any, count: int, t: Any, limits: Any, bit: Any, masks: Any) -> None:
-    """Sets a camera's bit for the points that it may see: all that it does see, in float32 and without a division."""
+def _is_ahead(xyz: Any, most: Any, count: int, t: Any, near: Any) -> Any:
+    """Whether a camera may see any of the points by their depth alone: most blocks lie behind most cameras."""
+    x, y, z = xyz[0], xyz[1], xyz[2]
+    t20, t21, t22, t23 = t[2, 0], t[2, 1], t[2, 2], t[2, 3]
+    off = np.float32(_ROUNDING) * (abs(t20) * most[0] + abs(t21) * most[1] + abs(t22) * most[2] + abs(t23))
+    nearest, ahead = near - off, np.int32(0)
+    for i in range(count):
+        ahead |= np.int32(0) if t20 * x[i] + t21 * y[i] + t22 * z[i] + t23 < nearest else np.int32(1)
+    return ahead != 0
+
+
+@njit(cache=True, nogil=True)
+def _mark(xyz: Any, most: Any, count: int, t: Any, limits: Any, masks: Any) -> Any:
+    """Marks the points that a camera may see: all that it does see, in float32 and without a division."""
     x, y, z = xyz[0], xyz[1], xyz[2]
     t00, t01, t02, t03 = t[0, 0], t[0, 1], t[0, 2], t[0, 3]
     t10, t11, t12, t13 = t[1, 0], t[1, 1], t[1, 2], t[1, 3]
@@ -56,32 +59,24 @@ def _mark(xyz: Any, most: Any, count: int, t: Any, limits: Any, bit: Any, masks:
     off_d = rounding * (abs(t20) * most[0] + abs(t21) * most[1] + abs(t22) * most[2] + abs(t23))
     off_u = rounding * (abs(t00) * most[0] + abs(t01) * most[1] + abs(t02) * most[2] + abs(t03)) + right * off_d
     off_v = rounding * (abs(t10) * most[0] + abs(t11) * most[1] + abs(t12) * most[2] + abs(t13)) + below * off_d
-    nearest = near - off_d
+    nearest, marked = near - off_d, np.int32(0)
     for i in range(count):
         d = t20 * x[i] + t21 * y[i] + t22 * z[i] + t23
         u = t00 * x[i] + t01 * y[i] + t02 * z[i] + t03
         v = t10 * x[i] + t11 * y[i] + t12 * z[i] + t13
         # Written so that NaN, and infinity where sums overflow, count as perhaps seen.
         out = (d < nearest) | (u < -off_u) | (v < -off_v) | (u > right * d + off_u) | (v > below * d + off_v)
-        masks[i] |= np.uint32(0) if out else bit
+        masks[i] = np.int32(0) if out else np.int32(1)
+        marked += masks[i]
+    return marked
 
 
 @njit(cache=True, nogil=True)
-def _deal(masks: Any, count: int, picked: Any, held: Any) -> None:
-    """Lists of the points that each camera may see."""
-    held[:] = 0
-    marked, found = np.empty(BLOCK, np.int32), 0
+def _list_marked(masks: Any, count: int, picked: Any) -> None:
+    found = np.uint32(0)
     for i in range(count):
-        marked[found] = i
-        found += masks[i] != 0
-    for j in range(found):
-        left = masks[marked[j]]
-        while left != 0:
-            lowest = left & (~left + np.uint32(1))
-            left ^= lowest
-            camera = _PLACE_OF_BIT[np.uint32(lowest * _BRUIJN) >> np.uint32(27)]
-            picked[camera, held[camera]] = marked[j]
-            held[camera] += 1
+        picked[found] = i  # in any case, and kept if it is marked: no guess for the processor to get wrong
+        found += np.uint32(masks[i])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -117,25 +112,24 @@ def _draw_nearest(cell: Any, away_m: Any, flat: Any) -> None:
 
 @njit(cache=True, nogil=True)
 def _draw_depth(points: Any, image_from_ego: Any, stride: int, min_depth_m: Any, depth: Any) -> None:
-    """Draws all points into the maps (N, height, width) of at most ``_CAMERAS`` cameras."""
-    xyz, most, masks = np.empty((3, BLOCK), np.float32), np.empty(3, np.float32), np.empty(BLOCK, np.uint32)
-    picked, held = np.empty((len(depth), BLOCK), np.int32), np.zeros(len(depth), np.int64)
+    """Draws all points into the maps (N, height, width) of some cameras."""
+    xyz, most, masks = np.empty((4, BLOCK), np.float32), np.empty(3, np.float32), np.empty(BLOCK, np.int32)
+    picked = np.empty(BLOCK, np.int32)
     taken, cell, away_m = np.empty((3, BLOCK)), np.empty(BLOCK, np.int32), np.empty(BLOCK)
-    rough = image_from_ego.astype(np.float32)
-    right, below = np.float32(stride * depth.shape[2]), np.float32(stride * depth.shape[1])
+    rough, near = image_from_ego.astype(np.float32), np.float32(min_depth_m)
+    limits = (near, np.float32(stride * depth.shape[2]), np.float32(stride * depth.shape[1]))
     for start in range(0, len(points), BLOCK):
         count = min(BLOCK, len(points) - start)
         _take_block(points, start, count, xyz, most)
-        masks[:] = 0
         for n in range(len(depth)):
-            bit = np.uint32(1) << np.uint32(n)
-            _mark(xyz, most, count, rough[n], (np.float32(min_depth_m), right, below), bit, masks)
-        _deal(masks, count, picked, held)
-        for n in range(len(depth)):
-            _project(
-                xyz, picked[n, : held[n]], image_from_ego[n], stride, min_depth_m, depth.shape, taken, cell, away_m
-            )
-            _draw_nearest(cell[: held[n]], away_m, depth[n].reshape(-1))
+            if not _is_ahead(xyz, most, count, rough[n], near):
+                continue
+            marked = _mark(xyz, most, count, rough[n], limits, masks)
+            if marked == 0:
+                continue
+            _list_marked(masks, count, picked)
+            _project(xyz, picked[:marked], image_from_ego[n], stride, min_depth_m, depth.shape, taken, cell, away_m)
+            _draw_nearest(cell[:marked], away_m, depth[n].reshape(-1))
 
 
 def lidar_depth_maps(
@@ -174,9 +168,7 @@ def lidar_depth_maps(
     depth = np.zeros((len(transforms), height // stride, width // stride), np.float32)
 
     def draw(start: int, stop: int) -> None:
-        for first in range(start, stop, _CAMERAS):
-            last = min(first + _CAMERAS, stop)
-            _draw_depth(points, transforms[first:last], stride, float(min_depth_m), depth[first:last])
+        _draw_depth(points, transforms[start:stop], stride, float(min_depth_m), depth[start:stop])
 
     in_threads(draw, len(transforms), threads=threads)
     return depth

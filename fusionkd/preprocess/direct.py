@@ -26,14 +26,13 @@ def _sweep_to_pillars(
     age_s: Any,
     min_distance_m: Any,
     where: Lattice,
-    max_pillars: int,
     memory: PillarMemory,
     pillars: int,
 ) -> int:
     block = np.empty((BLOCK, 5), np.float32)
     for first in range(0, len(sweep), BLOCK):
         kept = move_sweep(sweep[first : first + BLOCK], axes, age_s, min_distance_m, block, 0, BLOCK)
-        pillars = add_to_pillars(block[:kept], where, max_pillars, memory, pillars)
+        pillars = add_to_pillars(block[:kept], where, memory, pillars)
     return pillars
 
 
@@ -79,7 +78,7 @@ def pillars_of_sweeps(
     memory = buffer.memory(where.cells, max_points=max_points, max_pillars=most)
     pillars = 0
     for cloud, axes, age, nearest in given.each():
-        pillars = _sweep_to_pillars(cloud, axes, age, nearest, where, most, memory, pillars)
+        pillars = _sweep_to_pillars(cloud, axes, age, nearest, where, memory, pillars)
     clear_rows(memory, 0, pillars)
     return buffer.finished(pillars, grid.columns)
 

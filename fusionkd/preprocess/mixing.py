@@ -29,7 +29,7 @@ def mixing_step(count: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _fill_mixed(points: Any, step: int, where: Lattice, max_pillars: int, memory: PillarMemory) -> int:
+def _fill_mixed(points: Any, step: int, where: Lattice, memory: PillarMemory) -> int:
     block = np.empty((BLOCK, 5), np.float32)
     row, pillars = 0, 0
     for first in range(0, len(points), BLOCK):
@@ -38,7 +38,7 @@ def _fill_mixed(points: Any, step: int, where: Lattice, max_pillars: int, memory
             copy_point(block, j, points, row)
             row += step
             row -= len(points) if row >= len(points) else 0
-        pillars = add_to_pillars(block[:count], where, max_pillars, memory, pillars)
+        pillars = add_to_pillars(block[:count], where, memory, pillars)
     clear_rows(memory, 0, pillars)
     return pillars
 
@@ -63,4 +63,4 @@ def mixed_pillars(points: NDArray[np.float32], grid: BevGrid, *, max_points: int
     most = min(checked_count(max_pillars, name="max_pillars"), where.cells, len(points))
     buffer = PillarBuffer(max_points=max_points, max_pillars=most)
     memory = buffer.memory(where.cells, max_points=max_points, max_pillars=most)
-    return buffer.finished(_fill_mixed(points, mixing_step(len(points)), where, most, memory), grid.columns)
+    return buffer.finished(_fill_mixed(points, mixing_step(len(points)), where, memory), grid.columns)

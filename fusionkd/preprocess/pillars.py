@@ -8,9 +8,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 from fusionkd.geometry.grid import BevGrid
+from fusionkd.preprocess.ahead import AHEAD
 from fusionkd.preprocess.cells import cell_of_points, lattice, take_kept
 from fusionkd.preprocess.checks import checked_count, checked_points
-from fusionkd.preprocess.pillar_memory import PillarBuffer, Pillars, clear_rows, fill_pillars, open_pillars, write_rows
+from fusionkd.preprocess.pillar_memory import PillarBuffer, Pillars, clear_rows, fill_pillars, find_rows, write_rows
 from fusionkd.preprocess.threads import in_threads
 
 
@@ -70,11 +71,11 @@ def hard_pillars(
     buffer = PillarBuffer(max_points=max_points, max_pillars=most) if out is None else out
     memory = buffer.memory(where.cells, max_points=max_points, max_pillars=most)
     if checked_count(threads, name="threads") == 1:
-        return buffer.finished(fill_pillars(points, where, most, memory, 0), grid.columns)
+        return buffer.finished(fill_pillars(points, where, memory), grid.columns)
     cells = cell_of_points(points, grid, threads=threads)
-    source, target = np.empty((2, len(points)), np.int32)
-    opened, taken = open_pillars(cells, 0, most, memory, 0, source, target)
-    in_threads(lambda a, b: write_rows(points, source[a:b], target[a:b], memory), taken, threads=threads)
+    source, row = np.empty(len(points), np.uint32), np.zeros(len(points) + AHEAD, np.uint32)
+    opened, taken = find_rows(cells, len(points), 0, memory, 0, source, row)
+    in_threads(lambda a, b: write_rows(points, source, row, a, b, memory), taken, threads=threads)
     in_threads(lambda a, b: clear_rows(memory, a, b), opened, threads=threads)
     return buffer.finished(opened, grid.columns)
 

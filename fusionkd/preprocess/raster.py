@@ -62,10 +62,10 @@ def raster_sums(grid: BevGrid, *, z_slices: int, age_slices: int) -> RasterSums:
 @njit(cache=True, nogil=True)
 def add_to_raster(points: Any, where: Lattice, sums: RasterSums) -> None:
     """Adds points to the sums."""
-    xyz, cells = np.empty((3, BLOCK), np.float32), np.empty(BLOCK, np.int32)
+    columns, cells = np.empty((4, BLOCK), np.float32), np.empty(BLOCK, np.int32)
     for first in range(0, len(points), BLOCK):
         last = min(first + BLOCK, len(points))
-        cells_of_block(points, first, last, where, xyz, cells)
+        cells_of_block(points, first, last, where, columns, cells)
         _add_block(points, first, last, cells, sums.cells, sums)
 
 

@@ -13,6 +13,9 @@ from numpy.typing import DTypeLike, NDArray
 MOST_BYTES = 128 << 20
 """Kept per thread: about what a loader's worker holds of ten sweeps' points until it has joined a batch of four."""
 
+_LINE = 64
+"""Bytes of a line of the cache; results begin with one, so that rows whose size divides it lie in one line each."""
+
 _FEWEST_BYTES = 1 << 18
 """Smaller blocks are quick to get."""
 
@@ -32,9 +35,9 @@ class _Blocks(threading.local):
         self.kept: list[NDArray[np.uint8]] = []
 
     def take(self, size: int) -> NDArray[np.uint8]:
-        """A block that nobody holds, of at least that size and not twice as large."""
+        """A block that nobody holds, of at least that size and not much more than twice as large."""
         for k in reversed(range(len(self.kept))):
-            if size <= self.kept[k].nbytes <= 2 * size and _holders(self.kept, k) == _NOBODY:
+            if size <= self.kept[k].nbytes <= 2 * size + _LINE and _holders(self.kept, k) == _NOBODY:
                 return self._last(self.kept.pop(k))
         while self.kept and sum(block.nbytes for block in self.kept) + size > MOST_BYTES:
             self.kept.pop(0)
@@ -57,4 +60,6 @@ def recycled(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     size = kind.itemsize * int(np.prod(shape, dtype=np.int64))
     if size < _FEWEST_BYTES:
         return np.empty(shape, kind)
-    return _BLOCKS.take(size)[:size].view(kind).reshape(shape)
+    block = _BLOCKS.take(size + _LINE)
+    start = -block.ctypes.data % _LINE
+    return block[start : start + size].view(kind).reshape(shape)

@@ -8,12 +8,14 @@ from numba import njit
 from numpy.typing import NDArray
 
 from fusionkd.geometry.grid import BevGrid
-from fusionkd.preprocess.cells import BLOCK, Lattice, cells_of_block, lattice
+from fusionkd.preprocess.ahead import AHEAD, fetch
+from fusionkd.preprocess.cells import BLOCK, Lattice, cells_of_block, lattice, points_on_grid
 from fusionkd.preprocess.checks import checked_count, checked_points
-from fusionkd.preprocess.lanes import add_point
+from fusionkd.preprocess.lanes import add_point_below, divide_point
+from fusionkd.preprocess.opening import open_cells
 from fusionkd.preprocess.recycling import recycled
 
-_SPREAD = 2654435769
+_SPREAD = np.uint32(2654435769)
 """2^32 over the golden ratio: neighbouring cells fall far apart (Knuth, TAOCP 3, section 6.4)."""
 
 
@@ -36,72 +38,85 @@ class MeanVoxels:
 
 
 class _Table(NamedTuple):
-    """A hash table from cells to 1 + voxels, with linear probing.
+    """From cells to 1 + voxels, 0 for none: an entry per cell or, where that would be larger, a hash table.
+
+    In the hash table eight cells that follow each other do so there, too: a line of the cache serves neighbours.
 
     Attributes:
-        slots: Rows of (cell, 1 + voxel), zeros where empty, (2**k, 2) int32.
-        spread: Factor, modulo 2^32, that scatters cells; 1 where the table has a slot for every cell.
-        shift: Bits of the product to leave out.
+        voxel_of_cell: (cells,) uint32; empty where there is a hash table.
+        slots: Rows of (cell, 1 + voxel), with linear probing, (2**k, 2) uint32; empty where there isn't one.
+        shift: Bits of a product modulo 2^32 to leave out.
     """
 
-    slots: NDArray[np.int32]
-    spread: int
-    shift: int
+    voxel_of_cell: NDArray[np.uint32]
+    slots: NDArray[np.uint32]
+    shift: np.uint32
 
 
 def _table(cells: int, entries: int) -> _Table:
-    """A table for so many entries, at most two thirds full, or one slot for each cell if that is no larger."""
-    bits = max((3 * entries // 2).bit_length(), 1)
-    every = max(int(cells - 1).bit_length(), 1)
-    slots = recycled((2 ** min(bits, every), 2), np.int32)
-    slots[:] = 0
-    return _Table(slots, 1, 0) if every <= bits else _Table(slots, _SPREAD, 32 - bits)
+    """An empty table, of which so many entries fill two thirds at most."""
+    bits = max((3 * entries // 2).bit_length(), 4)
+    hashed = cells > 2 * 2**bits
+    voxel_of_cell, slots = recycled((0 if hashed else cells,), np.uint32), recycled((2**bits * hashed, 2), np.uint32)
+    voxel_of_cell[:], slots[:] = 0, 0
+    return _Table(voxel_of_cell, slots, np.uint32(32 + 3 - bits))
 
 
 @njit(cache=True, nogil=True)
-def _open_voxels(
-    cells: Any, first: int, max_voxels: int, table: _Table, cell_of_voxel: Any, voxels: int, source: Any, target: Any
-) -> Any:
-    """Finds the voxel of each point, opening voxels where none is; see ``open_pillars``."""
-    taken, mask = 0, len(table.slots) - 1
-    for i in range(len(cells)):
-        cell = cells[i]
-        if cell < 0:
+def _open_hashed(place: Any, count: int, table: _Table, cell_of: Any, opened: int, slot: Any) -> Any:
+    """``open_cells`` with a hash table; ``slot`` is (>= count + AHEAD,) uint32 to work in."""
+    slots, shift, last = table.slots, table.shift, np.uint32(len(table.slots) - 1)
+    for j in range(count):
+        group = np.uint32((place[j] >> np.uint32(3)) * _SPREAD) >> shift
+        slot[j] = group << np.uint32(3) | place[j] & np.uint32(7)
+    number, most = np.uint32(opened), np.uint32(len(cell_of))
+    for j in range(count):
+        fetch(slots, np.int64(slot[j + AHEAD]))
+        cell, at = place[j], slot[j]
+        while (slots[at, 1] != 0) & (slots[at, 0] != cell):
+            at = (at + np.uint32(1)) & last
+        entry = slots[at, 1]
+        if number == most:
+            place[j] = entry - np.uint32(1) if entry > 0 else most
             continue
-        slot = (np.int64(cell) * table.spread & 0xFFFFFFFF) >> table.shift
-        while table.slots[slot, 1] != 0 and table.slots[slot, 0] != cell:
-            slot = (slot + 1) & mask
-        voxel = table.slots[slot, 1]
-        if voxel == 0:
-            if voxels >= max_voxels:
-                continue
-            cell_of_voxel[voxels] = cell
-            voxels += 1
-            voxel = voxels
-            table.slots[slot, 0], table.slots[slot, 1] = cell, voxel
-        source[taken], target[taken] = first + i, voxel - 1
-        taken += 1
-    return voxels, taken
+        # Written in any case: half of the points open a voxel, and a processor can't guess which ones do.
+        new = entry == 0
+        cell_of[number] = cell
+        number += np.uint32(new)
+        entry = number if new else entry
+        slots[at, 0], slots[at, 1] = cell, entry
+        place[j] = entry - np.uint32(1)
+    return np.int64(number)
 
 
 @njit(cache=True, nogil=True)
-def _sum_voxels(points: Any, where: Lattice, max_points: int, table: _Table, cell_of_voxel: Any, total: Any) -> int:
-    """Sums (columns 0 to 4 of ``total``) and counts (column 5, as int32 bits) of at most ``len(total)`` voxels."""
-    xyz = np.empty((3, BLOCK), np.float32)
-    cells, source, target = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.int32), np.empty(BLOCK, np.int32)
-    count, voxels = total.view(np.int32), 0
+def _add_block(points: Any, source: Any, place: Any, found: int, max_points: int, total: Any) -> None:
+    for j in range(found):
+        fetch(total, np.int64(place[j + AHEAD]))
+        add_point_below(total, np.int64(place[j]), points, np.int64(source[j]), np.int32(max_points))
+
+
+@njit(cache=True, nogil=True)
+def _sum_voxels(points: Any, where: Lattice, max_points: int, table: _Table, cell_of: Any, total: Any) -> int:
+    """Sums (columns 0 to 4 of ``total``) and counts (column 5, as int32 bits) of voxels; returns how many there are.
+
+    ``total`` has a row more than there may be voxels, for points that have none.
+    """
+    columns, cells = np.empty((4, BLOCK), np.float32), np.empty(BLOCK, np.int32)
+    source, place = np.empty(BLOCK, np.uint32), np.zeros(BLOCK + AHEAD, np.uint32)
+    slot = np.zeros(BLOCK + AHEAD, np.uint32)
+    voxels, counts = 0, total.view(np.int32)
+    total[len(cell_of)], counts[len(cell_of), 5] = 0, max_points
     for first in range(0, len(points), BLOCK):
         last, before = min(first + BLOCK, len(points)), voxels
-        cells_of_block(points, first, last, where, xyz, cells)
-        voxels, taken = _open_voxels(
-            cells[: last - first], first, len(total), table, cell_of_voxel, voxels, source, target
-        )
+        cells_of_block(points, first, last, where, columns, cells)
+        found = points_on_grid(cells, last - first, first, source, place)
+        if len(table.slots) > 0:
+            voxels = _open_hashed(place, found, table, cell_of, voxels, slot)
+        else:
+            voxels = open_cells(place, found, table.voxel_of_cell, cell_of, voxels)
         total[before:voxels] = 0
-        for j in range(taken):
-            voxel = np.int64(target[j])
-            if count[voxel, 5] < max_points:
-                add_point(total, voxel, points, np.int64(source[j]))
-                count[voxel, 5] += 1
+        _add_block(points, source, place, found, max_points, total)
     return voxels
 
 
@@ -112,9 +127,8 @@ def _finish(total: Any, cells: Any, rows: int, columns: int, mean: Any, count: A
     across, down = np.uint32(columns), np.uint32(rows)
     for voxel in range(len(mean)):
         count[voxel] = counts[voxel, 5]
-        for c in range(5):
-            mean[voxel, c] = total[voxel, c] / np.float32(count[voxel])
-        cell = np.uint32(cells[voxel])
+        divide_point(mean, voxel, total, voxel, np.float32(counts[voxel, 5]))
+        cell = cells[voxel]
         line = cell // across
         layer = line // down
         layer_row_column[voxel, 0] = layer
@@ -152,9 +166,9 @@ def mean_voxels(
     where = lattice(grid, layers)
     most = min(max_voxels, len(points), where.cells)
     # Rows of eight numbers: a sum and its count lie in one line of the cache.
-    total, cell = recycled((most, 8), np.float32), recycled((most,), np.int32)
-    voxels = _sum_voxels(points, where, max_points, _table(where.cells, most), cell, total)
-    mean, count = recycled((voxels, 5), np.float32), np.empty(voxels, np.int64)
+    total, cell = recycled((most + 1, 8), np.float32), recycled((most,), np.uint32)
+    voxels = _sum_voxels(points, where, min(max_points, len(points)), _table(where.cells, most), cell, total)
+    mean, count = recycled((voxels, 5), np.float32), recycled((voxels,), np.int64)
     layer_row_column = recycled((voxels, 3), np.int64)
     _finish(total, cell, grid.rows, grid.columns, mean, count, layer_row_column)
     return MeanVoxels(mean, count, layer_row_column)
