@@ -22,7 +22,8 @@ bench: ## measure what the documentation claims; writes benchmarks/results
 	  OMP_NUM_THREADS=1 $(PYTHON) $$script || exit 1; \
 	done
 
-docs: ## make the documentation's tables again from benchmarks/results
+docs: ## make the documentation's tables and curves again from what was measured
 	$(PYTHON) docs/make_tables.py
+	$(PYTHON) docs/make_curves.py
 
 .PHONY: help train test lint type bench docs

@@ -14,6 +14,9 @@ Studies (``--studies``; all of them by default, in this order):
     steps      both with 2 and 4 times the steps: was the control only under-trained?
     logs       distilled without the unlabelled frames
     terms      each term alone, beside the control and beside the control with more of the same loss on labels
+    family     every term of the library alone, taught by the fused teacher
+    weightings three teachers under every weighting
+    deliveries label-free, pseudo-labels alone, self, mean teacher, mutual
 
 Every finished training is kept in ``benchmarks/results/kd_gain/`` and is not run again, so the benchmark can be
 interrupted and grown:
@@ -39,6 +42,7 @@ from pathlib import Path
 from typing import Any
 
 import kd_gain_arms as arms
+import kd_gain_family as family
 import numpy as np
 import yaml
 from common import RESULTS
@@ -71,9 +75,19 @@ class Run:
         return KEPT / f"{self.arm.name}-seed{self.seed}.json"
 
     @property
+    def is_kept(self) -> bool:
+        """Whether it has been run; stops where it was run with another main job."""
+        return self.path.is_file() and bool(self.result)
+
+    @property
     def result(self) -> dict[str, Any]:
         """What it reached."""
         content: dict[str, Any] = json.loads(self.path.read_text())
+        if content.get("config") != arms.DIGEST:
+            raise SystemExit(
+                f"{self.path} was trained with another configs/nuscenes_mini.yaml and can't be compared with today's. "
+                f"Move it into a folder of its own."
+            )
         return content
 
 
@@ -114,6 +128,32 @@ def overlay(run: Run, root: Path, folder: Path) -> dict[str, Any]:
     return arms.merged(arms.merged(whole, run.arm.overlay), {"model": {"check_frames": 0}})
 
 
+def fill_cache(root: Path, jobs: int) -> None:
+    """Ask the teachers once about every frame, for all runs; asks for what is missing alone."""
+    model = {"teachers": arms.cached(arms.ALL, arms.CACHE), "terms": family.everything_read(), "check_frames": 0}
+    model["remember_teachers"] = False
+    # With all labels, so that the answers at every annotated object are there whichever scenes a run has labels of.
+    data = {"root": str(root), "version": WORLD.version}
+    data |= dict.fromkeys(("labelled_scenes", "unlabelled_scenes", "unlabelled_per_batch"))
+    settings = {"model": model, "data": {"init_args": data}}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "overlay.yaml"
+        path.write_text(yaml.safe_dump(settings))
+        command = [sys.executable, "tools/cache_teachers.py", "--config", str(arms.CONFIG), "--config", str(path)]
+        shares = [
+            subprocess.Popen(command, cwd=REPOSITORY, env=_alone() | {"RANK": str(rank), "WORLD_SIZE": str(jobs)})
+            for rank in range(jobs)
+        ]
+        ended = [share.wait() for share in shares]
+        if any(ended):
+            raise SystemExit("The teachers' answers couldn't be kept; see above.")
+
+
+def _alone() -> dict[str, str]:
+    """The environment of one of several processes: two side by side beat two threads in one."""
+    return os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+
+
 def execute(run: Run, root: Path) -> None:
     """Train and keep the figures; nothing is kept of a run that failed."""
     with tempfile.TemporaryDirectory() as name:
@@ -122,8 +162,7 @@ def execute(run: Run, root: Path) -> None:
         (folder / "overlay.yaml").write_text(yaml.safe_dump(settings))
         command = [sys.executable, "tools/train.py", "fit", "--config", str(arms.CONFIG)]
         command += ["--config", str(folder / "overlay.yaml")]
-        # One thread per process: two runs side by side beat two threads in one.
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+        environment = _alone()
         environment["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY / "benchmarks"), os.environ.get("PYTHONPATH", "")])
         log, begun = folder / "log.txt", time.monotonic()
         with log.open("w") as output:
@@ -141,6 +180,7 @@ def execute(run: Run, root: Path) -> None:
         "labelled_scenes": data["labelled_scenes"],
         "overlay": run.arm.overlay,
         "world": WORLD.as_dict(),
+        "config": arms.DIGEST,
         "seconds": round(time.monotonic() - begun, 1),
         **reached,
     }
@@ -189,13 +229,16 @@ def studies() -> dict[str, list[Arm]]:
         "steps": [arms.longer(arm, factor) for factor in (2, 4) for arm in (control, distilled)],
         "logs": [control, arms.labelled_frames_only(distilled), distilled],
         "terms": [control, *alone, *(arms.twin(control, term) for term in arms.TWINS)],
+        "family": [arms.at_rate(arm, lr) for arm in family.every_term(augmented=augmented)],
+        "weightings": [arms.at_rate(arm, lr) for arm in family.every_weighting(augmented=augmented)],
+        "deliveries": [arms.at_rate(arm, lr) for arm in family.every_delivery()],
     }
 
 
 def _see_tuned() -> None:
     """Stop where a tuning run is missing: nothing can be compared before."""
     runs = [Run(arm, arms.SEEDS[0]) for tries in tuning().values() for arm in tries]
-    missing = [run.path.stem for run in runs if not run.path.is_file()]
+    missing = [run.path.stem for run in runs if not run.is_kept]
     if missing:
         raise SystemExit(f"Not tuned yet, run again to go on; missing: {', '.join(missing)}.")
 
@@ -219,7 +262,7 @@ def main() -> None:
 
     def train(runs: Sequence[Run]) -> None:
         def one(run: Run) -> None:
-            if time.monotonic() < until and not run.path.is_file():
+            if time.monotonic() < until and not run.is_kept:
                 execute(run, given.root)
 
         with ThreadPoolExecutor(given.jobs) as pool:
@@ -229,6 +272,8 @@ def main() -> None:
         if not (given.root / WORLD.version).is_dir():
             write_world(given.root, WORLD)
         kinds = [given.only] if given.only else list(tuning())
+        if given.only != "control":
+            fill_cache(given.root, given.jobs)
         train([Run(arm, arms.SEEDS[0]) for kind in kinds for arm in tuning()[kind]])
         if given.only:
             return

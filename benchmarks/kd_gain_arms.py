@@ -3,6 +3,8 @@
 All arms have the same student, the same number of steps of equally many frames, and the same loss forms on labels.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +14,8 @@ import yaml
 
 CONFIG: Final = Path(__file__).resolve().parent.parent / "configs" / "nuscenes_mini.yaml"
 MAIN: Final[dict[str, Any]] = yaml.safe_load(CONFIG.read_text())
+DIGEST: Final = hashlib.sha256(json.dumps([MAIN["data"], MAIN["model"]], sort_keys=True).encode()).hexdigest()[:16]
+"""Stands for the main job's student, terms and data: results under another one can't be compared."""
 STEPS: Final = 400
 LEARNING_RATES: Final = (2e-3, 4e-3, 8e-3, 1.6e-2)
 SEEDS: Final = (0, 1, 2)
@@ -89,7 +93,7 @@ def control(*, augmented: bool) -> Arm:
     data = {
         "unlabelled_scenes": None,
         "unlabelled_per_batch": None,
-        "bev_augmentation": AUGMENTATION if augmented else None,
+        "bev_augmentation": augmentation(augmented),
         "lidar_views": {"raster": MAIN["data"]["init_args"]["lidar_views"]["raster"]},
     }
     model = {"teachers": {}, "terms": {}, "remember_teachers": False}
@@ -108,41 +112,56 @@ def taught(
 ) -> Arm:
     """The student of some teachers by some of the main job's terms.
 
+    Answers are kept on the disk, where all runs find them, and follow the augmentation.
+    """
+    known = recipe(teachers)
+    chosen = {name: known[name] for name in terms}
+    asked = {teacher for one in chosen.values() for teacher in _names(one["init_args"]["teacher"])}
+    frozen = cached([teacher for teacher in ALL if teacher in asked], cache)
+    data = {"bev_augmentation": augmentation(augmented)}
+    model = {"teachers": frozen, "terms": chosen, "remember_teachers": False}
+    return Arm(f"{name}-augmented" if augmented else name, {"data": {"init_args": data}, "model": model})
+
+
+def recipe(teachers: Sequence[str]) -> dict[str, Any]:
+    """The main job's terms for some teachers.
+
     The pseudo-labels and the heatmap come from all of them; box, features and relation from the one that knows most of
-    it: the LiDAR's of speeds and shapes, the fused one of features. Answers are kept on the disk, where all runs find
-    them, and follow the augmentation.
+    it: the LiDAR's of speeds and shapes, the fused one of features.
     """
     best = next(teacher for teacher in ("fused", "lidar", "camera") if teacher in teachers)
     shape = "lidar" if "lidar" in teachers else best
     # Said in every case: an overlay inherits what it doesn't say from the main job.
     doubts = {"camera": 0.3} if "camera" in teachers and len(teachers) > 1 else None
-    recipe = {
-        "labels": _term(
-            "DetectionPseudoLabel", teacher=list(teachers), threshold=0.3, weight=1.0, class_weights=doubts
-        ),
-        "heatmap": _term("HeatmapResponse", teacher=list(teachers), merge="mean", weight=0.5),
-        "box": _term("BoxResponse", teacher=shape, weight=0.25),
-        "bev": _term("FeatureMimic", teacher=best, weight=0.5, mask="ground_truth"),
-        "relation": _term("ObjectRelation", teacher=shape, weight=0.25),
+    return {
+        "labels": term("DetectionPseudoLabel", teacher=list(teachers), threshold=0.3, weight=1.0, class_weights=doubts),
+        "heatmap": term("HeatmapResponse", teacher=list(teachers), merge="mean", weight=0.5),
+        "box": term("BoxResponse", teacher=shape, weight=0.25),
+        "bev": term("FeatureMimic", teacher=best, weight=0.5, mask="ground_truth"),
+        "relation": term("ObjectRelation", teacher=shape, weight=0.25),
     }
-    chosen = {term: recipe[term] for term in terms}
-    asked = {teacher for term in chosen.values() for teacher in _names(term["init_args"]["teacher"])}
-    frozen = {
+
+
+def cached(teachers: Sequence[str], cache: str) -> dict[str, Any]:
+    """Shipped teachers whose answers are kept on the disk."""
+    return {
         teacher: {
             "class_path": "fusionkd.teachers.CachedTeacher",
             "init_args": {"checkpoint": f"zoo:{teacher}", "cache": cache},
         }
-        for teacher in ALL
-        if teacher in asked
+        for teacher in teachers
     }
-    data = {"bev_augmentation": AUGMENTATION if augmented else None}
-    model = {"teachers": frozen, "terms": chosen, "remember_teachers": False}
-    return Arm(f"{name}-augmented" if augmented else name, {"data": {"init_args": data}, "model": model})
+
+
+def augmentation(augmented: bool) -> dict[str, Any] | None:
+    """Settings of ``data.bev_augmentation``."""
+    return AUGMENTATION if augmented else None
+
+
+def term(name: str, **arguments: Any) -> dict[str, Any]:
+    """A class of ``fusionkd.distillation`` with its arguments."""
+    return {"class_path": f"fusionkd.distillation.{name}", "init_args": arguments}
 
 
 def _names(teacher: str | list[str]) -> list[str]:
     return [teacher] if isinstance(teacher, str) else teacher
-
-
-def _term(name: str, **arguments: Any) -> dict[str, Any]:
-    return {"class_path": f"fusionkd.distillation.{name}", "init_args": arguments}

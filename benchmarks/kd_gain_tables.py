@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 from common import Row, t_interval, write_result
 from kd_gain_arms import STEPS, TEACHER_SETS, TERMS, TWINS
+from kd_gain_family import DELIVERIES, FAMILIES, WEIGHTINGS
 from numpy.typing import NDArray
 
 matplotlib.use("Agg")
@@ -86,6 +87,8 @@ def arm_rows(found: dict[str, Results], *, control: str) -> list[Row]:
             what = f"{name} minus control{suffix}, {figure}, {_seeds(shared)}"
             rows.append(Row(what, float(gain.mean()), "points", interval=t_interval(gain)))
     wanted = [*TEACHER_SETS, *(f"only-{term}" for term in TERMS), *(f"twin-{term}" for term in TWINS)]
+    wanted += [f"alone-{name}" for kinds in FAMILIES.values() for name in kinds]
+    wanted += [f"weighting-{name}" for name in WEIGHTINGS] + [f"delivery-{name}" for name in DELIVERIES]
     rows += [Row(f"{name}: not run yet", None, "points") for name in wanted if not _any_named(found, name)]
     return rows
 
@@ -138,4 +141,4 @@ def _seeds(shared: Collection[int]) -> str:
 
 
 def _any_named(found: dict[str, Results], name: str) -> bool:
-    return any(arm == name or arm.startswith(f"{name}-lr") for arm in found)
+    return any(arm == name or arm.startswith((f"{name}-lr", f"{name}-augmented-lr")) for arm in found)

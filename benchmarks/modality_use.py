@@ -36,7 +36,7 @@ def with_images_of(batch: Batch, other: Batch) -> Batch:
 
 
 def with_lidar_of(batch: Batch, other: Batch) -> Batch:
-    return replace(batch, lidar=other.lidar)
+    return replace(batch, lidar=other.lidar, lidar_depth=other.lidar_depth)
 
 
 def without_lidar(batch: Batch, other: Batch) -> Batch:

@@ -3,11 +3,17 @@
 import importlib.util
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+import yaml
+
+from fusionkd import distillation
+from fusionkd.cli import build_cli
+from fusionkd.distillation.weighting import Weighting
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -88,3 +94,33 @@ def test_the_machine_is_described_in_words(common: ModuleType) -> None:
     described = common.machine()
     assert {"cpu", "cores", "gpu", "system"} <= set(described)
     assert all(isinstance(text, str) and text for text in described.values())
+
+
+@pytest.fixture(scope="module")
+def family() -> Iterator[ModuleType]:
+    """The arms of kd_gain.py, which import each other by name as scripts do."""
+    sys.path.insert(0, str(REPOSITORY / "benchmarks"))
+    try:
+        yield importlib.import_module("kd_gain_family")
+    finally:
+        sys.path.remove(str(REPOSITORY / "benchmarks"))
+
+
+def test_the_family_of_arms_is_whole(family: ModuleType) -> None:
+    kinds = [getattr(distillation, name) for name in distillation.__all__]
+    kinds = [kind for kind in kinds if isinstance(kind, type)]
+    abstract = {distillation.Term, distillation.FeatureTerm, distillation.SeveralTeachers}
+    terms = {kind.__name__ for kind in kinds if issubclass(kind, distillation.Term) and kind not in abstract}
+    assert {name for group in family.FAMILIES.values() for name in group} == terms
+    weightings = {kind.__name__ for kind in kinds if issubclass(kind, Weighting) and kind is not Weighting}
+    assert set(family.WEIGHTINGS) == weightings
+
+
+def test_every_arm_is_a_run_that_can_be_built(family: ModuleType, tmp_path: Path) -> None:
+    arms = [*family.every_term(augmented=True), *family.every_weighting(augmented=False), *family.every_delivery()]
+    assert len({arm.name for arm in arms}) == len(arms) > 30
+    for arm in arms:
+        overlay = tmp_path / f"{arm.name}.yaml"
+        overlay.write_text(yaml.safe_dump(arm.overlay | {"trainer": {"logger": False, "callbacks": []}}))
+        task = build_cli(["--config", str(family.CONFIG), "--config", str(overlay)], run=False).model
+        assert task.terms or task.fellows, arm.name

@@ -211,9 +211,9 @@ def test_teacher_config_runs(name: str, world: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_fused_teacher_begins_with_the_others_branches(zoo: Path, world: Path, tmp_path: Path) -> None:
     command = ["fit", "--config", str(CONFIGS / "teachers" / "fused.yaml"), *quick(world, tmp_path)]
-    for part in ("lidar", "camera"):
-        command += [f"--model.warm_start.{part}", str(zoo / f"{part}.safetensors")]
-    assert guarded(train, command) == 0
+    parts = ("lidar", "camera.encoder", "camera.lift.net")
+    sources = {part: str(zoo / f"{part.split('.')[0]}.safetensors") for part in parts}
+    assert guarded(train, [*command, "--model.warm_start", json.dumps(sources)]) == 0
 
 
 @pytest.mark.slow

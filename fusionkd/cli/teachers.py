@@ -15,6 +15,7 @@ from fusionkd.errors import UserError
 from fusionkd.models import save_model
 from fusionkd.simulation import WorldSettings, write_world
 from fusionkd.tasks import record_control as keep_control
+from fusionkd.tasks.curve import CURVE
 from fusionkd.teachers import load_student, zoo_folder
 from fusionkd.teachers.checkpoints import read_checkpoint, record_of
 
@@ -94,18 +95,21 @@ def train_teacher(name: str, given: argparse.Namespace) -> None:
     options += ["--trainer.default_root_dir", str(folder), *given.options]
     if name == "fused":
         # From this folder's own trainings, or else from the weights that are in the zoo.
-        for part in ("lidar", "camera"):
-            trained = given.runs / part / "student.ckpt"
-            source = trained if trained.is_file() else given.zoo / f"{part}.safetensors"
-            options += [f"--model.warm_start.{part}", str(source)]
+        parts = yaml.safe_load(config.read_text())["model"]["warm_start"]
+        options += ["--model.warm_start", json.dumps({part: _source(part.split(".")[0], given) for part in parts})]
     interrupted = folder / "checkpoints" / "last.ckpt"
     if interrupted.is_file():
         options += ["--ckpt_path", str(interrupted)]
     train(options)
 
 
+def _source(teacher: str, given: argparse.Namespace) -> str:
+    trained = given.runs / teacher / "student.ckpt"
+    return str(trained if trained.is_file() else given.zoo / f"{teacher}.safetensors")
+
+
 def export(checkpoint: Path, name: str, *, zoo: Path) -> None:
-    """Write a checkpoint's student to the zoo: ``NAME.safetensors`` and the card ``NAME.md``.
+    """Write a checkpoint's student to the zoo: ``NAME.safetensors``, the card ``NAME.md``, and the run's curve.
 
     Args:
         checkpoint: A ``student.ckpt`` of ``tools/train.py fit``.
@@ -130,6 +134,9 @@ def export(checkpoint: Path, name: str, *, zoo: Path) -> None:
     save_model(model, weights, card=card)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     (zoo / f"{name}.md").write_text(card_text(card, digest=digest, size=weights.stat().st_size))
+    curve = checkpoint.parent / CURVE
+    if curve.is_file():
+        (zoo / f"{name}_curve.json").write_text(curve.read_text())
     print(f"Wrote {weights} ({weights.stat().st_size / 1e6:.1f} MB) and its card.")
 
 

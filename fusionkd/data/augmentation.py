@@ -116,17 +116,43 @@ class ImageAugmentation:
 
 @dataclass(frozen=True)
 class LidarAugmentation:
-    """Takes older LiDAR sweeps away, as where a recording begins or sweeps were lost.
+    """Makes LiDAR frames poorer: fewer sweeps, fewer points, other intensities.
+
+    What a network should not count on where it meets another sensor, other weather, or the beginning of a recording.
 
     Attributes:
         fewer_sweeps: Chance that only a drawn number of a frame's newest sweeps is left, from one to all but one.
+        kept_points: The share of points that is left is drawn from this range, per frame.
+        intensity: The factor on all intensities is drawn from this range, per frame; they stay below 255.
     """
 
     fewer_sweeps: float = 0.3
+    kept_points: tuple[float, float] = (1.0, 1.0)
+    intensity: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
         if not 0 <= self.fewer_sweeps <= 1:
             raise UserError(f"LidarAugmentation.fewer_sweeps is a chance between 0 and 1, found {self.fewer_sweeps}.")
+        _check_range("LidarAugmentation.kept_points", self.kept_points)
+        _check_range("LidarAugmentation.intensity", self.intensity)
+        if self.kept_points[1] > 1:
+            raise UserError(f"LidarAugmentation.kept_points are shares up to 1, found {list(self.kept_points)}.")
+
+    def change(self, points: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:
+        """Points (P, 5) with sweeps and points taken away and intensities changed.
+
+        Args:
+            points: Sweep after sweep, the newest first; the last column is each point's age.
+            generator: Of chance.
+        """
+        points = self.thin(points, generator)
+        share, factor = generator.uniform(*self.kept_points), generator.uniform(*self.intensity)
+        if share < 1:
+            points = points[generator.random(len(points)) < share]
+        if factor != 1:
+            points = points.copy()
+            points[:, 3] = np.minimum(points[:, 3] * np.float32(factor), 255)
+        return points
 
     def thin(self, points: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:
         """Points (P, 5) of a random number of their newest sweeps.
@@ -180,10 +206,10 @@ class AugmentationPlan:
         return replace(frame, images=images)
 
     def change(self, frame: Frame, draw: Draw) -> Sample:
-        """A frame with sweeps taken away, objects pasted and its ego frame augmented."""
+        """A frame with its LiDAR made poorer, objects pasted and its ego frame augmented."""
         generator = self._generator(draw, stage=1)
         if self.lidar is not None:
-            frame = replace(frame, points=self.lidar.thin(frame.points, self._generator(draw, stage=2)))
+            frame = replace(frame, points=self.lidar.change(frame.points, self._generator(draw, stage=2)))
         sample = Sample.plain(frame)
         if self.paster is not None:
             sample = self.paster.paste(sample, generator)

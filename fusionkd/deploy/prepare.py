@@ -11,7 +11,8 @@ from fusionkd.deploy.raw import RawFrame
 from fusionkd.deploy.spec import CameraSpec, DeploySpec
 from fusionkd.errors import UserError
 from fusionkd.geometry import BevGrid, CameraRig, invert_affine
-from fusionkd.preprocess.frustum import frustum_cells
+from fusionkd.preprocess.clouds import younger
+from fusionkd.preprocess.frustum import frustum_cells, measured_cells
 from fusionkd.preprocess.images import (
     base_from_stored,
     base_size_px,
@@ -47,24 +48,28 @@ def prepare(raw: RawFrame, spec: DeploySpec, clock: Clock = NO_CLOCK, *, threads
 
     Returns:
         Arrays by name, as ``fusionkd.data.Batch`` of this one frame holds them: ``lidar_present`` (1,) bool and
-        the LiDAR view's arrays; ``images`` (1, N, 3, H, W) float32, ``camera_present`` (1, N) bool and, unless the
+        the LiDAR view's arrays; ``images`` (1, N, 3, H, W) float32, ``camera_present`` (1, N) bool; unless the
         network is made for a fixed rig, ``cells`` (1, N, D, h, w) int64: where the frustum points lie on the grid,
-        shared between frames of the same rig and not to be written to.
+        shared between frames of the same rig and not to be written to; and where the network reads it, ``measured``
+        (1, N, h, w) int64: where the newest sweep says that image features stand.
 
     Raises:
         UserError: If an image, the number of cameras or a fixed rig is another than the network reads.
     """
     inputs: Inputs = {}
+    points = np.zeros((0, 5), np.float32)
     if spec.lidar is not None:
-        inputs |= _lidar(raw, spec, clock)
+        points, inputs = _lidar(raw, spec, clock)
     if spec.camera is not None:
         inputs |= _cameras(raw, spec.camera, clock, threads)
         with clock.span("preprocess/view"):
-            image_from_ego = network_rig(raw, spec.camera).tobytes()
+            rig = network_rig(raw, spec.camera)
             if spec.camera.fixed_rig is None:
-                inputs["cells"] = _cells_of(image_from_ego, spec.camera, spec.grid)
+                inputs["cells"] = _cells_of(rig.tobytes(), spec.camera, spec.grid)
             else:
-                _check_rig(image_from_ego, spec.camera)
+                _check_rig(rig.tobytes(), spec.camera)
+            if spec.camera.measured_depth:
+                inputs["measured"] = _measured(points, rig, spec.camera, spec.grid)
     # The masks are there even if a modality is not, since every network asks for both.
     inputs.setdefault("lidar_present", np.zeros(1, np.bool_))
     inputs.setdefault("camera_present", np.zeros((1, 1), np.bool_))
@@ -82,6 +87,15 @@ def network_rig(raw: RawFrame, camera: CameraSpec) -> NDArray[np.float32]:
     aug = np.broadcast_to(image_aug, raw.intrinsics.shape)
     rig = CameraRig(raw.intrinsics, raw.ego_from_camera, aug, camera.size_px)
     return rig.image_from_ego.astype(np.float32)
+
+
+def _measured(
+    points: NDArray[np.float32], rig: NDArray[np.float32], camera: CameraSpec, grid: BevGrid
+) -> NDArray[np.int64]:
+    """(1, N, h, w), by the points of the frame's own sweep: what moves has left older ones behind."""
+    newest = younger(points, 0.0)
+    size_px, size = camera.size_px, camera.feature_size
+    return measured_cells(newest, image_from_ego=rig, grid=grid, size_px=size_px, size=size)[None]
 
 
 @lru_cache(maxsize=8)
@@ -110,7 +124,8 @@ def _check_rig(image_from_ego: bytes, camera: CameraSpec) -> None:
         )
 
 
-def _lidar(raw: RawFrame, spec: DeploySpec, clock: Clock) -> Inputs:
+def _lidar(raw: RawFrame, spec: DeploySpec, clock: Clock) -> tuple[NDArray[np.float32], Inputs]:
+    """The fused sweeps (P, 5), newest first, and the view of them."""
     view = spec.lidar
     assert view is not None
     with clock.span("preprocess/sweeps"):
@@ -124,7 +139,7 @@ def _lidar(raw: RawFrame, spec: DeploySpec, clock: Clock) -> Inputs:
         )
     with clock.span(f"preprocess/{view.stage}"):
         arrays = view.collate([view.make(points)])
-    return {**arrays, "lidar_present": np.array([len(raw.sweeps) > 0])}
+    return points, {**arrays, "lidar_present": np.array([len(raw.sweeps) > 0])}
 
 
 def _cameras(raw: RawFrame, camera: CameraSpec, clock: Clock, threads: int) -> Inputs:

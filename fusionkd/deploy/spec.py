@@ -33,6 +33,7 @@ class CameraSpec:
         mean: RGB mean in units of 1.
         std: RGB deviation.
         names: The cameras, in the order of every camera axis.
+        measured_depth: Whether the newest sweep says where image features stand, beside the network's own depth.
         fixed_rig: (N, 4, 4) ``image_from_ego`` for which the network was made; None for a network that is told
             where the cameras are in each frame.
     """
@@ -44,6 +45,7 @@ class CameraSpec:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     names: tuple[str, ...] = CAMERAS
+    measured_depth: bool = False
     fixed_rig: tuple[tuple[tuple[float, ...], ...], ...] | None = None
 
     def __post_init__(self) -> None:
@@ -102,6 +104,8 @@ class DeploySpec:
         object.__setattr__(self, "task_of_class", tuple(self.task_of_class))
         if self.camera is None and self.lidar is None:
             raise UserError("A DeploySpec needs a camera input, a LiDAR view or both; found neither.")
+        if self.lidar is None and self.camera is not None and self.camera.measured_depth:
+            raise UserError("A DeploySpec whose camera input has measured_depth needs a LiDAR view; found none.")
         if len(self.classes) != len(self.task_of_class) or not self.classes:
             raise UserError(
                 f"A DeploySpec needs one task per class, found {len(self.classes)} classes and "
@@ -120,6 +124,7 @@ class DeploySpec:
         names: tuple[str, ...] = ()
         if self.camera is not None:
             names += ("images", "camera_present") + (("cells",) if self.camera.fixed_rig is None else ())
+            names += ("measured",) if self.camera.measured_depth else ()
         if self.lidar is not None:
             names += (*self.lidar.arrays, "lidar_present")
         return names

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -23,3 +24,9 @@ class Adapters(nn.Module):
         """Student features (B, C, rows, columns) with the channels of one teacher."""
         adapted: Tensor = self.convolutions[teacher](features)
         return adapted
+
+    def at(self, features: Tensor, teacher: str) -> Tensor:
+        """The same of single cells, (K, C): the adapter knows no neighbours."""
+        convolution = self.convolutions[teacher]
+        assert isinstance(convolution, nn.Conv2d)
+        return F.linear(features, convolution.weight[:, :, 0, 0], convolution.bias)

@@ -63,5 +63,15 @@ class FeatureMimic(FeatureTerm):
         return {**super().reads(), self.teacher_tap: extents[self.mask]}
 
     def compare(self, maps: AlignedMaps) -> Tensor:
-        """``masked_mimic`` over the mask."""
-        return masked_mimic(maps.student, maps.teacher, maps.cells)
+        """``masked_mimic`` over the mask; where it leaves cells out, they cost nothing."""
+        if self.mask == "none":
+            return masked_mimic(super()._adapted(maps.student, maps.teacher_name), maps.teacher, maps.cells)
+        at = maps.cells[:, 0] > 0  # (B, rows, columns)
+        here, there, weight = (x.permute(0, 2, 3, 1)[at] for x in (maps.student, maps.teacher, maps.cells))
+        adapted = self.prepared_adapters().at(here, maps.teacher_name)  # (K, D)
+        # As one row of K cells.
+        return masked_mimic(*(x.T[None, :, None] for x in (adapted, there, weight)))
+
+    def _adapted(self, maps: Tensor, name: str) -> Tensor:
+        """The student's own channels: ``compare`` adapts what counts."""
+        return maps

@@ -124,10 +124,14 @@ class FeatureTerm(Term):
     def _adapted(self, maps: Tensor, name: str) -> Tensor:
         if not self.adapts:
             return maps
+        adapted: Tensor = self.prepared_adapters()(maps, name)
+        return adapted
+
+    def prepared_adapters(self) -> Adapters:
+        """The adapters, which are made before the first step."""
         if self.adapters is None:
             raise RuntimeError(f"{type(self).__name__}.prepare() must run before the first step.")
-        adapted: Tensor = self.adapters(maps, name)
-        return adapted
+        return self.adapters
 
     def foreground(self, probability: Tensor, batch: TermBatch, student: FusionOutput) -> Tensor:
         """Cells that count, (B, 1, rows, columns), for a teacher's class probabilities on the student's grid."""

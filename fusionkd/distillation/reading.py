@@ -16,9 +16,6 @@ from fusionkd.geometry import BevGrid
 from fusionkd.models.values import FusionOutput
 from fusionkd.teachers.cache_store import Extent
 
-_GAUSSIAN = 0.02
-"""Where an annotated box's Gaussian falls below, the cell counts nothing: 2.8 deviations, 0.04 % of its square."""
-
 _MARGIN = 0.9
 """Of the least score, so that what is interpolated or rounded above it is there."""
 
@@ -113,7 +110,7 @@ def annotated_cells(batch: TermBatch, target: BevGrid, *, grid: BevGrid) -> Tens
         target: Whose cells.
         grid: The student's, on which the Gaussians are as wide as a term makes them.
     """
-    gaussian = gaussian_foreground(batch.gt_boxes.float(), batch.gt_label, grid) >= _GAUSSIAN
+    gaussian = gaussian_foreground(batch.gt_boxes.float(), batch.gt_label, grid) > 0
     return resample_nearest(gaussian, source=grid, target=target)[0, 0]
 
 

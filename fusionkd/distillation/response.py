@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fusionkd.distillation.base import Term, TermBatch, class_mapping
+from fusionkd.distillation.locations import highest_around
 from fusionkd.distillation.masks import MaskKind, gaussian_foreground, teacher_foreground, unseen_by
 from fusionkd.distillation.resample import covered_cells, resample_bev
 from fusionkd.distillation.schedules import Schedule
@@ -174,8 +175,9 @@ def disagreement_on_objects(probability: Tensor, known: Tensor, *, threshold: fl
         known: The same shape, 0 where a teacher has no word.
         threshold: Least probability of an object.
     """
-    seen = (probability * (known > 0)).amax(dim=0) >= threshold
-    return (disagreement(probability, known) * seen).sum() / seen.sum().clamp(min=1)
+    seen = ((probability >= threshold) & (known > 0)).any(dim=0)
+    # Few cells hold an object, and logarithms are dear.
+    return disagreement(probability[:, seen], known[:, seen]).sum() / seen.sum().clamp(min=1)
 
 
 def object_count(probability: Tensor, *, threshold: float = 0.1) -> Tensor:
@@ -185,8 +187,7 @@ def object_count(probability: Tensor, *, threshold: float = 0.1) -> Tensor:
         probability: (B, classes, rows, columns).
         threshold: Weaker peaks are noise.
     """
-    highest = F.max_pool2d(probability, kernel_size=3, stride=1, padding=1)
-    peaks = (highest == probability) & (probability >= threshold)
+    peaks = (highest_around(probability) == probability) & (probability >= threshold)
     return probability[peaks].sum().clamp(min=1.0)
 
 

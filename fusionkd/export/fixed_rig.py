@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from fusionkd.geometry import BevGrid
 from fusionkd.models import FusionModel
-from fusionkd.models.view_transform import LiftSplat
+from fusionkd.models.view_transform import LiftSplat, splat_added
 
 
 class ColumnSplat(nn.Module):
@@ -75,11 +75,18 @@ class FixedLift(nn.Module):
         self.lift = lift
         self.splat = ColumnSplat(cells, grid.rows * grid.columns)
 
-    def forward(self, features: Tensor, cell: Tensor, *, present: Tensor, grid: BevGrid) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, features: Tensor, cell: Tensor, measured: Tensor | None = None, *, present: Tensor, grid: BevGrid
+    ) -> tuple[Tensor, Tensor]:
         """As ``LiftSplat.forward``; ``cell`` isn't read."""
         del cell
-        context, probability, logits = self.lift.predict(features, present=present)
-        bev = self.splat(context, probability)
+        count = grid.rows * grid.columns
+        known = None if measured is None else measured < count
+        context, probability, logits = self.lift.predict(features, known, present=present)
+        bins = self.lift.bins.count
+        bev = self.splat(context, probability[:, :, :bins])
+        if measured is not None:
+            bev = bev + splat_added(context, probability[:, :, bins:], measured[:, :, None], cells=count)
         return bev.reshape(*bev.shape[:2], *grid.shape), logits  # (1, C, rows, columns)
 
 

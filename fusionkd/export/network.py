@@ -46,6 +46,7 @@ class CandidateNetwork(nn.Module):
         return self.model.forward_tensors(
             inputs.get("images", no_images),
             inputs.get("cells", no_images),
+            inputs.get("measured"),
             camera_present=inputs.get("camera_present", there),
             lidar=inputs,
             lidar_present=inputs.get("lidar_present", there[0]),

@@ -5,7 +5,7 @@ from fusionkd.models.backbone import BevBackbone
 from fusionkd.models.camera import CameraBranch
 from fusionkd.models.decode import Decoder
 from fusionkd.models.example import ExampleBatch, example_batch
-from fusionkd.models.fuser import GatedFuser, ModalityDropout, SingleModality
+from fusionkd.models.fuser import ConvFuser, GatedFuser, ModalityDropout, SingleModality
 from fusionkd.models.fusion import FusionModel
 from fusionkd.models.head import NUSCENES_TASKS, CenterHead
 from fusionkd.models.image import ImageEncoder, PlainEncoder, PyramidEncoder
@@ -14,7 +14,7 @@ from fusionkd.models.losses import CenterLoss, LabelledBatch, LossWeights
 from fusionkd.models.storage import build_model, load_model, save_model
 from fusionkd.models.targets import CenterTargets, center_targets
 from fusionkd.models.values import REGRESSION_CHANNELS, FusionOutput, SensorBatch
-from fusionkd.models.view_transform import DepthBins
+from fusionkd.models.view_transform import DepthBins, MeasuredDepth
 
 __all__ = [
     "NUSCENES_TASKS",
@@ -25,6 +25,7 @@ __all__ = [
     "CenterLoss",
     "CenterTargets",
     "CircleNms",
+    "ConvFuser",
     "Decoder",
     "DepthBins",
     "ExampleBatch",
@@ -35,6 +36,7 @@ __all__ = [
     "LabelledBatch",
     "LidarEncoder",
     "LossWeights",
+    "MeasuredDepth",
     "ModalityDropout",
     "NoNms",
     "PillarEncoder",

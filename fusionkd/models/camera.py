@@ -7,7 +7,14 @@ from torch import Tensor, nn
 from fusionkd.errors import UserError
 from fusionkd.geometry import BevGrid
 from fusionkd.models.image import PyramidEncoder
-from fusionkd.models.view_transform import DepthBins, LiftSplat, frustum_cells
+from fusionkd.models.view_transform import (
+    DepthBins,
+    LiftSplat,
+    MeasuredDepth,
+    frustum_cells,
+    measured_cells,
+    nearest_depth,
+)
 
 
 class CameraBranch(nn.Module):
@@ -18,6 +25,7 @@ class CameraBranch(nn.Module):
         channels: Of the BEV features.
         depth: Depth bins of the view transform.
         image_scale: Factor from the batch's images to those that this branch works on.
+        measured_depth: Lets the LiDAR say where image features stand; None lifts by the images alone.
     """
 
     def __init__(
@@ -27,12 +35,13 @@ class CameraBranch(nn.Module):
         channels: int = 64,
         depth: DepthBins | None = None,
         image_scale: float = 1.0,
+        measured_depth: MeasuredDepth | None = None,
     ) -> None:
         super().__init__()
         if not 0 < image_scale <= 1:
             raise UserError(f"CameraBranch.image_scale must be above 0 and at most 1, found {image_scale}.")
         self.encoder = encoder
-        self.lift = LiftSplat(encoder.out_channels, channels, depth=depth or DepthBins())
+        self.lift = LiftSplat(encoder.out_channels, channels, depth=depth or DepthBins(), measured=measured_depth)
         self.image_scale = image_scale
         self.out_channels = channels
 
@@ -57,12 +66,24 @@ class CameraBranch(nn.Module):
         size = self.feature_size(size_px)
         return frustum_cells(image_from_ego, centres_m, grid=grid, size_px=size_px, size=size)
 
-    def forward(self, images: Tensor, cells: Tensor, *, present: Tensor, grid: BevGrid) -> tuple[Tensor, Tensor]:
+    def measured(self, image_from_ego: Tensor, depth_m: Tensor, *, grid: BevGrid, size_px: tuple[int, int]) -> Tensor:
+        """``measured_cells`` of a frame's LiDAR depth maps (B, N, k h, k w).
+
+        Raises:
+            UserError: If the depth maps don't fit the features.
+        """
+        nearest_m = nearest_depth(depth_m, size=self.feature_size(size_px))
+        return measured_cells(image_from_ego, nearest_m, grid=grid, size_px=size_px)
+
+    def forward(
+        self, images: Tensor, cells: Tensor, measured: Tensor | None = None, *, present: Tensor, grid: BevGrid
+    ) -> tuple[Tensor, Tensor]:
         """See the world from above.
 
         Args:
             images: (B, N, 3, H, W) normalised.
             cells: Of ``cells``.
+            measured: Of ``measured``.
             present: (B, N) bool; absent cameras leave nothing on the grid.
             grid: The grid to splat on.
 
@@ -74,5 +95,5 @@ class CameraBranch(nn.Module):
             size = tuple(round(side * self.image_scale) for side in images.shape[-2:])
             flat = F.interpolate(flat, size=size, mode="bilinear", antialias=True)
         features = self.encoder(flat).unflatten(0, images.shape[:2])  # (B, N, C, h, w)
-        bev, logits = self.lift(features, cells, present=present, grid=grid)
+        bev, logits = self.lift(features, cells, measured, present=present, grid=grid)
         return bev, logits

@@ -37,7 +37,12 @@ def deploy_spec(
     camera = None
     if model.camera is not None:
         size_px = (int(image_size_px[0]), int(image_size_px[1]))
-        camera = CameraSpec(size_px, model.camera.feature_size(size_px), model.camera.lift.bins.centres_m)
+        camera = CameraSpec(
+            size_px,
+            model.camera.feature_size(size_px),
+            model.camera.lift.bins.centres_m,
+            measured_depth=model.camera.lift.measured is not None,
+        )
     return DeploySpec(
         grid=model.grid,
         classes=model.head.classes,

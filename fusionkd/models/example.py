@@ -18,6 +18,7 @@ class ExampleBatch:
     image_from_ego: Tensor
     lidar: Mapping[str, Mapping[str, Tensor]]
     lidar_present: Tensor
+    lidar_depth: Tensor
 
 
 def example_batch(model: FusionModel, *, size_px: tuple[int, int] = (96, 256), seed: int = 0) -> ExampleBatch:
@@ -31,12 +32,15 @@ def example_batch(model: FusionModel, *, size_px: tuple[int, int] = (96, 256), s
     generator = torch.Generator().manual_seed(seed)
     height, width = size_px
     lidar = {} if model.lidar is None else {model.lidar.view: model.lidar.example(model.grid, generator)}
+    images = torch.randn(1, 6, 3, height, width, generator=generator)
     return ExampleBatch(
-        images=torch.randn(1, 6, 3, height, width, generator=generator),
+        images=images,
         camera_present=torch.ones(1, 6, dtype=torch.bool),
         image_from_ego=_ring(focal_px=0.8 * width, centre_px=(width / 2, height / 2))[None],
         lidar=lidar,
         lidar_present=torch.ones(1, dtype=torch.bool),
+        # Drawn last: the numbers before stay those that shipped weights were checked with. A third is unknown.
+        lidar_depth=60 * (1.5 * torch.rand(1, 6, height // 8, width // 8, generator=generator) - 0.5).clamp(min=0),
     )
 
 

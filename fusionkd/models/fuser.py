@@ -51,6 +51,37 @@ class GatedFuser(nn.Module):
         return fused
 
 
+class ConvFuser(nn.Module):
+    """One convolution on the features of both modalities side by side (Liu et al., BEVFusion, ICRA 2023).
+
+    Unlike gates, which take from one modality what they give to the other, it can add what the cameras know to what
+    the LiDAR knows. A lost modality is zeros; how to do without it is learned, see ``ModalityDropout``.
+
+    Args:
+        in_channels: Of the two modalities, camera first.
+        channels: Of the result.
+        kernel: Side of the kernels.
+    """
+
+    def __init__(self, in_channels: Sequence[int], channels: int, *, kernel: int = 3) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*conv_bn_relu(sum(in_channels), channels, kernel=kernel))
+        self.out_channels = channels
+
+    def forward(self, features: Sequence[Tensor], present: Tensor) -> Tensor:
+        """The joined features.
+
+        Args:
+            features: Per modality (B, C_m, rows, columns).
+            present: (B, modalities) bool.
+
+        Returns:
+            (B, channels, rows, columns).
+        """
+        there = [x * present[:, m, None, None, None] for m, x in enumerate(features)]
+        return torch.as_tensor(self.layers(torch.cat(there, dim=1)))  # (B, sum of C_m, rows, columns) inside
+
+
 class SingleModality(nn.Module):
     """The fuser of a model with one modality: its features, zero where it was lost.
 

@@ -35,7 +35,7 @@ class FusionModel(nn.Module):
 
     Args:
         grid: Of the BEV features, the head and the output.
-        fuser: Joins the branches' features: ``GatedFuser`` for two, ``SingleModality`` for one.
+        fuser: Joins the branches' features: ``ConvFuser`` or ``GatedFuser`` for two, ``SingleModality`` for one.
         backbone: Between fuser and head, such as ``BevBackbone``; ``torch.nn.Identity`` for none.
         head: Heatmaps and box regression.
         camera: Camera branch, or None for a model without.
@@ -63,6 +63,8 @@ class FusionModel(nn.Module):
         branches = [branch for branch in (camera, lidar) if branch is not None]
         if not branches:
             raise UserError("A FusionModel needs a camera branch, a LiDAR branch or both; found neither.")
+        if lidar is None and camera is not None and camera.lift.measured is not None:
+            raise UserError("The camera branch reads the LiDAR's depth (measured_depth), but there is no LiDAR branch.")
         if isinstance(fuser, SingleModality) == (len(branches) == 2):
             raise UserError(f"{type(fuser).__name__} doesn't fit a FusionModel of {len(branches)} branch(es).")
         self.grid = grid
@@ -79,9 +81,11 @@ class FusionModel(nn.Module):
 
     def forward(self, batch: SensorBatch) -> FusionOutput:
         """The maps of a batch."""
+        size_px = (batch.images.shape[-2], batch.images.shape[-1])
         tensors = self.forward_tensors(
             batch.images,
-            self.cells(batch.image_from_ego, size_px=(batch.images.shape[-2], batch.images.shape[-1])),
+            self.cells(batch.image_from_ego, size_px=size_px),
+            self.measured(batch, size_px=size_px),
             camera_present=batch.camera_present,
             lidar=self.lidar_view(batch.lidar),
             lidar_present=batch.lidar_present,
@@ -99,6 +103,7 @@ class FusionModel(nn.Module):
         self,
         images: Tensor,
         cells: Tensor | None,
+        measured: Tensor | None = None,
         *,
         camera_present: Tensor,
         lidar: Mapping[str, Tensor] | None,
@@ -109,6 +114,7 @@ class FusionModel(nn.Module):
         Args:
             images: (B, N, 3, H, W) normalised.
             cells: ``cells`` of the cameras; None for a model without.
+            measured: ``measured`` of the frame; None for a model that doesn't read it.
             camera_present: (B, N) bool.
             lidar: ``lidar_view`` of the batch; None for a model without LiDAR.
             lidar_present: (B,) bool.
@@ -118,7 +124,11 @@ class FusionModel(nn.Module):
         camera_bev = lidar_bev = depth_logits = None
         if self.camera is not None:
             assert cells is not None
-            camera_bev, depth_logits = self.camera(images, cells, present=camera_present, grid=self.grid)
+            if measured is not None:
+                # A lost LiDAR measured nothing.
+                there = present[:, 1, None, None, None]
+                measured = torch.where(there, measured, self.grid.rows * self.grid.columns)
+            camera_bev, depth_logits = self.camera(images, cells, measured, present=camera_present, grid=self.grid)
             features.append(camera_bev)
             masks.append(present[:, 0])
         if self.lidar is not None:
@@ -133,6 +143,12 @@ class FusionModel(nn.Module):
     def cells(self, image_from_ego: Tensor, *, size_px: tuple[int, int]) -> Tensor | None:
         """Where the cameras' frustum points lie on the grid; None for a model without cameras."""
         return None if self.camera is None else self.camera.cells(image_from_ego, grid=self.grid, size_px=size_px)
+
+    def measured(self, batch: SensorBatch, *, size_px: tuple[int, int]) -> Tensor | None:
+        """Where the LiDAR says that image features stand; None for a model that doesn't ask it."""
+        if self.camera is None or self.camera.lift.measured is None:
+            return None
+        return self.camera.measured(batch.image_from_ego, batch.lidar_depth, grid=self.grid, size_px=size_px)
 
     def lidar_view(self, views: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor] | None:
         """The LiDAR view that the model reads; None for a model without LiDAR.

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fusionkd.errors import UserError
 from fusionkd.models.targets import CenterTargets, center_targets
 from fusionkd.models.values import FusionOutput
+from fusionkd.models.view_transform import nearest_depth
 
 
 class LabelledBatch(Protocol):
@@ -208,15 +208,7 @@ def depth_loss(logits: Tensor, depth_m: Tensor, *, edges_m: tuple[float, ...]) -
     Raises:
         UserError: If the depth maps' size is no multiple of the logits'.
     """
-    height, width = logits.shape[-2:]
-    factor = max(depth_m.shape[-1] // width, 1)
-    if depth_m.shape[-2:] != (height * factor, width * factor):
-        raise UserError(
-            f"LiDAR depth maps of {tuple(depth_m.shape[-2:])} cells don't fit depth logits of {(height, width)}: set "
-            f"data.depth_stride to the stride of the camera branch or to a divisor of it."
-        )
-    far = torch.where(depth_m > 0, depth_m, torch.inf).flatten(0, 1)[:, None]  # (B * N, 1, k h, k w)
-    nearest = -F.max_pool2d(-far, factor)[:, 0]  # (B * N, h, w)
+    nearest = nearest_depth(depth_m, size=(logits.shape[-2], logits.shape[-1])).flatten(0, 1)  # (B * N, h, w)
     known = (nearest >= edges_m[0]) & (nearest < edges_m[-1])
     rows = logits.flatten(0, 1).permute(0, 2, 3, 1)[known].float()  # (known cells, bins)
     bins = torch.bucketize(nearest[known], torch.tensor(edges_m, device=nearest.device), right=True) - 1

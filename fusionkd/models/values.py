@@ -47,6 +47,10 @@ class SensorBatch(Protocol):
     def lidar_present(self) -> Tensor:
         """(B,) bool."""
 
+    @property
+    def lidar_depth(self) -> Tensor:
+        """(B, N, h, w) metres, 0 where unknown; read by models whose cameras ask the LiDAR for depth."""
+
 
 @dataclass(frozen=True)
 class FusionOutput:

@@ -16,7 +16,7 @@ from fusionkd.preprocess.clouds import moved_points, younger
 from fusionkd.preprocess.compiled import forget_stale_kernels
 from fusionkd.preprocess.depth import lidar_depth_maps
 from fusionkd.preprocess.direct import pillars_of_sweeps, raster_of_sweeps
-from fusionkd.preprocess.frustum import frustum_cells
+from fusionkd.preprocess.frustum import frustum_cells, measured_cells
 from fusionkd.preprocess.images import normalise_images
 from fusionkd.preprocess.mixing import mixed_pillars
 from fusionkd.preprocess.pillars import dynamic_pillars, hard_pillars
@@ -70,6 +70,7 @@ def compile_kernels(progress: Callable[[str], None] | None = None) -> float:
         "replace_points_in_boxes": lambda: replace_points_in_boxes(points, boxes, points),
         "lidar_depth_maps": lambda: lidar_depth_maps(points, image_from_ego=eye, size_px=(8, 8), stride=4),
         "frustum_cells": lambda: frustum_cells(eye, (1.0,), grid=grid, size_px=(8, 8), size=(1, 1)),
+        "measured_cells": lambda: measured_cells(points, image_from_ego=eye, grid=grid, size_px=(8, 8), size=(1, 1)),
         "normalise_images": lambda: normalise_images(np.zeros((1, 2, 2, 3), np.uint8)),
         "circle_nms": lambda: circle_nms(boxes[:, :2], boxes[:, 0], radius_m=1.0),
         "rotated_nms": lambda: rotated_nms(boxes[:, [0, 1, 3, 4, 6]], boxes[:, 0], iou=0.2),

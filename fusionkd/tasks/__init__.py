@@ -3,10 +3,12 @@
 from fusionkd.tasks.averaging import StudentAverage
 from fusionkd.tasks.checkpointing import RunCheckpoint
 from fusionkd.tasks.control import conditions, record_control, recorded_control
+from fusionkd.tasks.curve import TrainingCurve
 from fusionkd.tasks.distillation import DistillationTask
 from fusionkd.tasks.evaluation import check_teachers, evaluate_models
 from fusionkd.tasks.faculty import Faculty
 from fusionkd.tasks.fellows import Fellow, Peer, ShallowHead
+from fusionkd.tasks.freezing import FrozenParts
 from fusionkd.tasks.gradients import GradientShares, gradient_norms
 from fusionkd.tasks.measure import Cost, measure_cost
 from fusionkd.tasks.optimization import OneCycle
@@ -22,6 +24,7 @@ __all__ = [
     "EndReport",
     "Faculty",
     "Fellow",
+    "FrozenParts",
     "GradientShares",
     "OneCycle",
     "Peer",
@@ -31,6 +34,7 @@ __all__ = [
     "StudentAverage",
     "SupervisedTask",
     "Tracker",
+    "TrainingCurve",
     "check_teachers",
     "conditions",
     "evaluate_models",

@@ -34,7 +34,7 @@ class SupervisedTask(pl.LightningModule):
         loss: Compares its output with annotations.
         decoder: Turns its output into boxes.
         optimizer: Learning rate and weight decay.
-        warm_start: Parts of the student (``camera``, ``lidar``, ``backbone``, ``head`` ...) that begin with the same
+        warm_start: Parts of the student (``lidar``, ``camera.encoder``, ``head`` ...) that begin with the same
             part of a trained model: zoo:NAME, a .safetensors or a .ckpt file.
     """
 
@@ -218,18 +218,33 @@ def copy_part(student: FusionModel, part: str, *, checkpoint: str) -> None:
 
     Args:
         student: Who begins with them.
-        part: Name of the part.
+        part: Dotted path of the part.
         checkpoint: zoo:NAME, a .safetensors or a .ckpt file.
 
     Raises:
         UserError: If either model lacks the part, or the weights don't fit exactly.
     """
     trained, _ = load_trained(checkpoint)
-    for owner, model in (("the student", student), (checkpoint, trained)):
-        if not isinstance(getattr(model, part, None), nn.Module):
-            known = ", ".join(name for name, _ in model.named_children())
-            raise UserError(f"warm_start names '{part}', which {owner} doesn't have; it has {known}.")
-    weights = trained.get_submodule(part).state_dict()
-    target = student.get_submodule(part)
+    target = part_of(student, part, owner="the student", asked="warm_start")
+    weights = part_of(trained, part, owner=checkpoint, asked="warm_start").state_dict()
     check_weights(target, weights, source=f"'{part}' in {checkpoint}")
     target.load_state_dict(weights)
+
+
+def part_of(model: FusionModel, part: str, *, owner: str, asked: str) -> nn.Module:
+    """A part of a model by its dotted path.
+
+    Args:
+        model: The model.
+        part: Path, such as ``camera.encoder``.
+        owner: What the model is called in the message.
+        asked: Who names the part.
+
+    Raises:
+        UserError: If there is no such part.
+    """
+    try:
+        return model.get_submodule(part)
+    except AttributeError:
+        known = ", ".join(name for name, _ in model.named_children())
+        raise UserError(f"{asked} names '{part}', which {owner} doesn't have; it has {known}.") from None

@@ -33,6 +33,7 @@ def test_teachers_from_nothing_to_the_zoo(
         text = (tmp_path / "zoo" / f"{name}.md").read_text()
         assert hashlib.sha256(path.read_bytes()).hexdigest() in text
         assert "SIMULATED" in text
+        assert json.loads((tmp_path / "zoo" / f"{name}_curve.json").read_text())[-1]["step"] == 1
         assert str(tmp_path) not in text
         assert (model.camera is None, model.lidar is None) == (name == "lidar", name == "camera")
     capsys.readouterr()

@@ -199,6 +199,32 @@ def test_taking_sweeps_away_leaves_the_newest_whole_and_every_number_occurs() ->
     assert thin(alone, np.random.default_rng(0)) is alone
 
 
+def test_points_and_intensities_are_drawn_once_per_frame() -> None:
+    points = np.zeros((20000, 5), np.float32)
+    points[:, 0], points[:, 3] = np.arange(20000), 100
+    points[:50, 3] = 250
+    poorer = LidarAugmentation(0.0, kept_points=(0.5, 0.9), intensity=(0.5, 2.0))
+    shares, factors = [], []
+    for seed in range(60):
+        found = poorer.change(points, np.random.default_rng(seed))
+        assert (np.diff(found[:, 0]) > 0).all()  # in their order, none twice
+        assert len(np.unique(found[50:, 3])) == 1
+        assert found[:, 3].max() <= 255
+        shares.append(len(found) / 20000)
+        factors.append(found[-1, 3] / 100)
+    assert 0.48 < min(shares) < 0.6 < 0.8 < max(shares) < 0.92
+    assert 0.5 <= min(factors) < 0.7 < 1.7 < max(factors) <= 2.0
+    assert (points[:50, 3] == 250).all()  # the given points stay
+    assert LidarAugmentation(0.0).change(points, np.random.default_rng(0)) is points
+
+
+@pytest.mark.parametrize("wrong", [{"kept_points": (0.5, 1.1)}, {"kept_points": (0, 1)}, {"intensity": (2, 1)}])
+def test_ranges_that_are_none_are_named(wrong: dict[str, tuple[float, float]]) -> None:
+    (name,) = wrong
+    with pytest.raises(UserError, match=f"LidarAugmentation.{name}"):
+        LidarAugmentation(**wrong)  # type: ignore[arg-type]
+
+
 def test_a_plan_takes_sweeps_away_alike_in_every_process(dataset: NuScenesDataset) -> None:
     plain = AugmentationPlan(seed=3, bev=EVERYTHING)
     plan = replace(plain, lidar=LidarAugmentation(fewer_sweeps=1.0))

@@ -14,7 +14,7 @@ from fusionkd.deploy import CameraSpec, DeploySpec, prepare
 from fusionkd.errors import UserError
 from fusionkd.export import raw_frame
 from fusionkd.geometry import DETECTION_CLASSES, BevGrid
-from fusionkd.models.view_transform import frustum_cells
+from fusionkd.models.view_transform import frustum_cells, measured_cells
 from fusionkd.preprocess.views import PillarView, RasterView
 from tests.deploy.conftest import SIZE_PX
 
@@ -65,6 +65,25 @@ def test_inputs_are_those_of_training(request: pytest.FixtureRequest, world: str
         for name, tensor in wanted.items():
             np.testing.assert_array_equal(found[name], tensor.numpy(), err_msg=name, strict=True)
         assert (found["cells"] < GRID.rows * GRID.columns).mean() > 0.1
+
+
+@pytest.mark.parametrize("world", ["tiny", "simulated", "real"])
+def test_measured_cells_are_those_of_training(request: pytest.FixtureRequest, world: str) -> None:
+    dataset: NuScenesDataset = request.getfixturevalue(world)
+    painted = spec(camera=replace(CAMERA, measured_depth=True))
+    assert painted.inputs[:4] == ("images", "camera_present", "cells", "measured")
+    assert DeploySpec.from_json(painted.to_json()) == painted
+    for record in dataset.records[:2]:
+        batch = Collator(VIEWS, depth_stride=8).batch([dataset.load(record)])
+        raw = raw_frame(dataset, record)
+        found = prepare(raw, painted)["measured"]
+        wanted = measured_cells(batch.image_from_ego, batch.lidar_depth, grid=GRID, size_px=SIZE_PX)
+        np.testing.assert_array_equal(found, wanted.numpy(), strict=True)
+        assert (found < GRID.rows * GRID.columns).mean() > 0.05
+        silent = replace(raw, sweeps=(), key_from_sweep=raw.key_from_sweep[:0], age_s=raw.age_s[:0])
+        assert (prepare(silent, painted)["measured"] == GRID.rows * GRID.columns).all()
+    with pytest.raises(UserError, match="measured_depth needs a LiDAR view"):
+        replace(painted, lidar=None)
 
 
 def test_decoded_images_are_scaled_instead(tiny: NuScenesDataset) -> None:

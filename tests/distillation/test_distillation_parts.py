@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 
 from fusionkd.distillation import (
@@ -19,6 +21,7 @@ from fusionkd.distillation import (
     object_relation,
     teacher_foreground,
 )
+from fusionkd.distillation.locations import highest_around
 from fusionkd.distillation.masks import unseen_cells
 from fusionkd.distillation.resample import covered_cells, resample_bev, sample_bev
 from fusionkd.errors import UserError
@@ -126,3 +129,15 @@ def test_schedules_refuse_nonsense() -> None:
         Step([0.5, 0.4], [1.0, 1.0, 1.0])
     with pytest.raises(UserError, match="LinearRamp"):
         LinearRamp(0.5, 0.5)
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**16), rows=st.integers(1, 6), columns=st.integers(1, 6), levels=st.sampled_from([2, 1000]))
+def test_highest_around_is_the_maximum_of_three_by_three(seed: int, rows: int, columns: int, levels: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    maps = torch.randint(0, levels, (2, 3, rows, columns), generator=generator).float()
+    wanted = torch.nn.functional.max_pool2d(maps, 3, stride=1, padding=1)
+    assert torch.equal(highest_around(maps), wanted)
+    last = maps.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(highest_around(last), wanted)
+    assert torch.equal(maps, last)  # the given maps stay

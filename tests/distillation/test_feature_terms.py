@@ -8,12 +8,16 @@ import torch
 
 from fusionkd.distillation import (
     Contrastive,
+    FeatureMimic,
     FlowOfSolution,
     FocalGlobal,
     MaskedGenerative,
     VariationalInformation,
     flow_of_solution,
+    masked_mimic,
 )
+from fusionkd.distillation.masks import LEAST_GAUSSIAN, gaussian_foreground
+from fusionkd.distillation.response import foreground
 from fusionkd.geometry import BevGrid
 from tests.distillation.conftest import GRID, make_batch, make_output
 
@@ -109,3 +113,34 @@ def test_focal_foreground_is_annotated_or_the_teachers() -> None:
     assert float(cells[0].sum()) == pytest.approx(3.0, abs=0.5), "each annotated box counts once"
     assert float(cells[1, 0, 5, 6]) == pytest.approx(0.8)
     assert int((cells[1] > 0).sum()) == 1
+
+
+@pytest.mark.parametrize("mask", ["none", "ground_truth", "teacher"])
+def test_mimic_of_single_cells_is_that_of_whole_maps(mask: str) -> None:
+    """Value and gradients, against the adapter's convolution on every cell."""
+    student, teacher = make_output(seed=1, requires_grad=True), make_output(seed=2, channels=5)
+    teacher = replace(teacher, heatmap=teacher.heatmap - 4)  # few objects
+    batch = make_batch()
+    term = FeatureMimic("t", mask=mask)  # type: ignore[arg-type]
+    term.prepare("mimic", student, {"t": teacher})
+    assert term.adapters is not None
+    learn = [student.bev, *term.adapters.parameters()]
+    found = term.loss(student, {"t": teacher}, batch)
+    cells = foreground(mask, teacher.heatmap.sigmoid(), batch, student)  # type: ignore[arg-type]
+    assert mask == "none" or 0.01 < float((cells > 0).float().mean()) < 0.99
+    wanted = masked_mimic(term.adapters(student.bev, "t"), teacher.bev, cells)
+    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
+    for a, b in zip(torch.autograd.grad(found, learn), torch.autograd.grad(wanted, learn)):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_gaussians_end() -> None:
+    box = torch.tensor([[[1.3, -2.1, 0.0, 4.0, 2.0, 1.5, 0.3, 0.0, 0.0]]])
+    found = gaussian_foreground(box, torch.zeros(1, 1, dtype=torch.int64), GRID)[0, 0]
+    x_m = GRID.x_min_m + (torch.arange(GRID.columns) + 0.5) * GRID.cell_m
+    y_m = GRID.y_min_m + (torch.arange(GRID.rows) + 0.5) * GRID.cell_m
+    away_m = torch.hypot(x_m - 1.3, y_m[:, None] + 2.1)
+    sigma_m = max(8.0**0.5 / 4, GRID.cell_m)
+    wanted = torch.exp(-0.5 * (away_m / sigma_m) ** 2)
+    torch.testing.assert_close(found, torch.where(wanted >= LEAST_GAUSSIAN, wanted, 0.0))
+    assert 20 < int((found > 0).sum()) < 60

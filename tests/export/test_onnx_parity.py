@@ -41,7 +41,14 @@ LOSSES = {
 @pytest.mark.parametrize("loss", list(LOSSES))
 @pytest.mark.parametrize(
     ("kind", "fixed"),
-    [("camera", False), ("camera+raster", False), ("camera+pillars", False), ("camera+raster", True)],
+    [
+        ("camera", False),
+        ("camera+raster", False),
+        ("camera+pillars", False),
+        ("camera+raster", True),
+        ("painted+raster", False),
+        ("painted+raster", True),
+    ],
 )
 def test_every_map_and_box_is_torchs(made, kind: str, fixed: bool, loss: str) -> None:
     item, path = made(kind, fixed=fixed)
@@ -57,7 +64,7 @@ def test_every_map_and_box_is_torchs(made, kind: str, fixed: bool, loss: str) ->
         assert report.boxes.matched == report.boxes.reference == report.boxes.found > 10
 
 
-@pytest.mark.parametrize("kind", ["camera+raster", "camera+pillars"])
+@pytest.mark.parametrize("kind", ["camera+raster", "camera+pillars", "painted+raster"])
 def test_the_whole_way_is_the_decoders(made, kind: str) -> None:
     """Against ``FusionModel.forward`` and ``Decoder``, which share no code with the runtime's network."""
     item, path = made(kind)
@@ -68,6 +75,7 @@ def test_the_whole_way_is_the_decoders(made, kind: str) -> None:
         answer = item.model.forward_tensors(
             inputs["images"] if camera else torch.zeros(1, 1, 3, 1, 1),
             inputs["cells"] if camera else None,
+            inputs.get("measured"),
             camera_present=inputs["camera_present"],
             lidar=inputs,
             lidar_present=inputs["lidar_present"],

@@ -74,12 +74,19 @@ def spec_of(camera: Any = None, lidar: Any = None, **more: Any) -> dict[str, Any
     return {"class_path": "fusionkd.models.FusionModel", "init_args": init_args | more}
 
 
+PAINTED = {
+    "class_path": CAMERA["class_path"],
+    "init_args": CAMERA["init_args"] | {"measured_depth": {"class_path": "fusionkd.models.MeasuredDepth"}},
+}
+"""A camera branch whose features stand where the LiDAR measured."""
+CONV_FUSER = {"class_path": "fusionkd.models.ConvFuser", "init_args": {"in_channels": [8, 8], "channels": 8}}
 SPECS = {
     "camera": spec_of(CAMERA),
     "pillars": spec_of(None, PILLARS),
     "raster": spec_of(None, RASTER),
     "camera+pillars": spec_of(CAMERA, PILLARS),
     "camera+raster": spec_of(CAMERA, RASTER),
+    "painted+raster": spec_of(PAINTED, RASTER, fuser=CONV_FUSER),
 }
 
 

@@ -7,7 +7,7 @@ import torch
 
 from fusionkd.errors import UserError
 from fusionkd.models import CenterLoss, FusionModel, ModalityDropout, build_model, example_batch
-from tests.models.conftest import CAMERA, GRID, PILLARS, RASTER, SIZE_PX, SPECS, labelled_batch, spec_of
+from tests.models.conftest import CAMERA, GRID, PAINTED, PILLARS, RASTER, SIZE_PX, SPECS, labelled_batch, spec_of
 
 
 def _maps(model: FusionModel, batch: Any) -> list[torch.Tensor]:
@@ -78,7 +78,7 @@ def test_half_precision_is_close(model: FusionModel) -> None:
         assert float((a - b.float()).abs().mean()) < 0.05 * float(a.abs().mean()) + 1e-3
 
 
-@pytest.mark.parametrize("spec", ["camera+raster", "camera+pillars"])
+@pytest.mark.parametrize("spec", ["camera+raster", "camera+pillars", "painted+raster"])
 def test_a_lost_modality_does_not_matter(spec: str) -> None:
     torch.manual_seed(0)
     model = build_model(SPECS[spec]).eval()
@@ -89,7 +89,7 @@ def test_a_lost_modality_does_not_matter(spec: str) -> None:
     full = _maps(model, batch)
     for lost, other in (
         (blind, replace(blind, images=noise.images, image_from_ego=noise.image_from_ego)),
-        (deaf, replace(deaf, lidar=noise.lidar)),
+        (deaf, replace(deaf, lidar=noise.lidar, lidar_depth=noise.lidar_depth)),
     ):
         answers = _maps(model, lost)
         for a, b, c in zip(answers, _maps(model, other), full):
@@ -120,6 +120,26 @@ def test_a_lidar_without_points() -> None:
     empty = replace(batch, lidar={"pillars": nothing}, lidar_present=torch.zeros(2, dtype=torch.bool))
     sum(CenterLoss()(model(empty), empty).values()).backward()
     assert all(torch.isfinite(x).all() for x in _maps(model.eval(), empty))
+
+
+def test_measured_depth_moves_features_where_the_lidar_says() -> None:
+    torch.manual_seed(0)
+    model = build_model(SPECS["painted+raster"]).eval()
+    batch = labelled_batch(model)
+    unknown = replace(batch, lidar_depth=torch.zeros_like(batch.lidar_depth))
+    deaf = replace(batch, lidar_present=torch.zeros(2, dtype=torch.bool))
+    with torch.no_grad():
+        seen, blind, alone = model(batch), model(unknown), model(deaf)
+    assert torch.equal(seen.depth_logits, blind.depth_logits)  # the network's own depth is asked in any case
+    assert not torch.allclose(seen.camera_bev, blind.camera_bev)
+    torch.testing.assert_close(blind.camera_bev, alone.camera_bev)
+
+
+def test_depth_maps_that_do_not_fit_are_refused() -> None:
+    model = build_model(SPECS["painted+raster"])
+    batch = labelled_batch(model)
+    with pytest.raises(UserError, match=r"depth maps of \(3, 5\) cells.*data\.depth_stride"):
+        model(replace(batch, lidar_depth=torch.ones(2, 6, 3, 5)))
 
 
 def test_modality_dropout_only_in_training(fused: FusionModel) -> None:
@@ -157,20 +177,21 @@ class _Tensors(torch.nn.Module):
         self.model = model
 
     def forward(self, *args: torch.Tensor, lidar: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        images, cells, camera_present, lidar_present = args
+        images, cells, measured, camera_present, lidar_present = args
         out = self.model.forward_tensors(
-            images, cells, camera_present=camera_present, lidar=lidar, lidar_present=lidar_present
+            images, cells, measured, camera_present=camera_present, lidar=lidar, lidar_present=lidar_present
         )
         return tuple(x for x in out if x is not None)
 
 
-@pytest.mark.parametrize("spec", ["camera+raster", "camera+pillars"])
+@pytest.mark.parametrize("spec", ["camera+raster", "camera+pillars", "painted+raster"])
 def test_torch_export(spec: str) -> None:
     torch.manual_seed(0)
     model = build_model(SPECS[spec]).eval()
     batch = labelled_batch(model, frames=1)
     cells = model.cells(batch.image_from_ego, size_px=SIZE_PX)
-    args = (batch.images, cells, batch.camera_present, batch.lidar_present)
+    measured = model.measured(batch, size_px=SIZE_PX)
+    args = (batch.images, cells, measured, batch.camera_present, batch.lidar_present)
     kwargs = {"lidar": model.lidar_view(batch.lidar)}
     with torch.no_grad():
         program = torch.export.export(_Tensors(model), args, kwargs)
@@ -191,12 +212,13 @@ def test_a_missing_view_is_named(fused: FusionModel) -> None:
         (spec_of(), "camera branch, a LiDAR branch or both; found neither"),
         (spec_of(CAMERA, RASTER, fuser=spec_of(CAMERA)["init_args"]["fuser"]), "SingleModality doesn't fit"),
         (spec_of(CAMERA, fuser=spec_of(CAMERA, RASTER)["init_args"]["fuser"]), "GatedFuser doesn't fit"),
+        (spec_of(PAINTED), "measured_depth.*no LiDAR branch"),
         (
             spec_of(None, PILLARS, head={"class_path": "fusionkd.models.CenterHead", "init_args": {"in_channels": 9}}),
             r"branches give \[8\] channels",
         ),
     ],
-    ids=["no branch", "two branches", "one branch", "channels"],
+    ids=["no branch", "two branches", "one branch", "depth of no LiDAR", "channels"],
 )
 def test_parts_that_do_not_fit(spec: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):

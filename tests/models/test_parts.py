@@ -13,6 +13,7 @@ from fusionkd.models import (
     BevBackbone,
     CameraBranch,
     CenterHead,
+    ConvFuser,
     GatedFuser,
     ImageEncoder,
     ModalityDropout,
@@ -128,6 +129,21 @@ def test_gates_depend_on_the_cell() -> None:
     wanted = sum(layer(x) * weight[:, m : m + 1] for m, (layer, x) in enumerate(zip(fuser.maps, (camera, lidar))))
     torch.testing.assert_close(fuser([camera, lidar], torch.ones(1, 2, dtype=torch.bool)), wanted)
     assert weight.std().item() > 0
+
+
+def test_conv_fuser() -> None:
+    torch.manual_seed(0)
+    fuser = ConvFuser([3, 5], 4).eval()
+    camera, lidar = torch.randn(2, 3, 6, 6), torch.randn(2, 5, 6, 6)
+    present = torch.tensor([[True, True], [False, True]])
+    with torch.no_grad():
+        fused = fuser([camera, lidar], present)
+        conv, norm, _ = fuser.layers
+        sides = [conv.weight[:, :3], conv.weight[:, 3:]]
+        parts = [torch.nn.functional.conv2d(x, side, padding=1) for x, side in zip((camera, lidar), sides)]
+        wanted = [parts[0][0] + parts[1][0], parts[1][1]]  # both; the lost one adds nothing
+        torch.testing.assert_close(fused, norm(torch.stack(wanted)).relu())
+    assert fuser.out_channels == 4
 
 
 def test_single_modality() -> None:

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -9,7 +10,15 @@ from hypothesis import strategies as st
 from fusionkd.errors import UserError
 from fusionkd.geometry import BevGrid, CameraRig, rigid_from_yaw
 from fusionkd.models import DepthBins
-from fusionkd.models.view_transform import LiftSplat, frustum_cells, splat_added, splat_sorted
+from fusionkd.models.view_transform import (
+    LiftSplat,
+    MeasuredDepth,
+    frustum_cells,
+    measured_cells,
+    nearest_depth,
+    splat_added,
+    splat_sorted,
+)
 
 GRID = BevGrid(-20.0, 20.0, -12.0, 12.0, 0.8)
 
@@ -69,6 +78,42 @@ def test_autocast_leaves_the_geometry_alone() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         cast = frustum_cells(image_from_ego, centres, grid=GRID, size_px=(32, 64), size=(4, 8))
     assert torch.equal(plain, cast)
+
+
+def test_measured_cells_are_the_frustums_at_that_depth() -> None:
+    image_from_ego = torch.from_numpy(_rig().image_from_ego)[None]
+    depths = torch.tensor([3.07, 7.03, 11.21, 200.0], dtype=torch.float64)
+    torch.manual_seed(0)
+    which = torch.randint(0, 4, (1, 3, 4, 8))
+    kind = {"grid": GRID, "size_px": (32, 64)}
+    cells = frustum_cells(image_from_ego, depths, size=(4, 8), **kind)  # type: ignore[arg-type]
+    wanted = cells.gather(2, which[:, :, None])[:, :, 0]
+    depth_m = depths[which]
+    assert torch.equal(measured_cells(image_from_ego, depth_m, **kind), wanted)  # type: ignore[arg-type]
+    depth_m[..., ::2] = 0
+    wanted[..., ::2] = GRID.rows * GRID.columns
+    assert torch.equal(measured_cells(image_from_ego, depth_m, **kind), wanted)  # type: ignore[arg-type]
+    assert 0 < int((wanted < GRID.rows * GRID.columns).sum()) < wanted.numel()
+
+
+def test_nearest_depth() -> None:
+    depth_m = torch.tensor([[[[0.0, 9, 0, 0], [4, 5, 0, 0]]]])
+    assert nearest_depth(depth_m, size=(1, 2)).tolist() == [[[[4.0, 0.0]]]]
+    assert torch.equal(nearest_depth(depth_m, size=(2, 4)), depth_m)
+    for size in ((1, 3), (2, 2), (1, 4), (4, 8)):
+        with pytest.raises(UserError, match=r"data\.depth_stride"):
+            nearest_depth(depth_m, size=size)
+
+
+def test_a_measured_depth_competes_with_the_bins() -> None:
+    logits = torch.zeros(1, 1, 3, 1, 2)
+    known = torch.tensor([[[[True, False]]]])
+    module = MeasuredDepth(trust=math.log(3.0))
+    share = module(logits, known).softmax(dim=2)
+    torch.testing.assert_close(share[0, 0, :, 0, 0], torch.tensor([1 / 6, 1 / 6, 1 / 6, 1 / 2]))
+    torch.testing.assert_close(share[0, 0, :, 0, 1], torch.tensor([1 / 3, 1 / 3, 1 / 3, 0.0]))
+    share[0, 0, 3].sum().backward()
+    assert module.trust.grad == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("spacing", ["uniform", "linear"])

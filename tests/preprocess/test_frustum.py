@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from fusionkd.geometry import BevGrid
 from fusionkd.models import DepthBins, example_batch
 from fusionkd.models.view_transform import frustum_cells as on_device
-from fusionkd.preprocess.frustum import frustum_cells
+from fusionkd.models.view_transform import measured_cells as measured_on_device
+from fusionkd.preprocess import lidar_depth_maps
+from fusionkd.preprocess.frustum import frustum_cells, measured_cells
 
 GRID = BevGrid(-25.6, 25.6, -12.8, 25.6, 1.6)
 
@@ -41,6 +43,30 @@ def test_equal_to_the_models(yaw: float, pitch: float, x: float, z: float) -> No
     centres = torch.tensor(depth_m, dtype=torch.float64)
     wanted = on_device(torch.from_numpy(image_from_ego)[None], centres, grid=GRID, size_px=(32, 64), size=(4, 8))
     np.testing.assert_array_equal(found, wanted[0])
+
+
+@given(yaw=st.floats(-3.2, 3.2), seed=st.integers(0, 2**16), points=st.sampled_from([0, 1, 300]))
+def test_measured_cells_equal_the_models(yaw: float, seed: int, points: int) -> None:
+    image_from_ego = np.stack([_looking(yaw, 0.1, (0.5, 0.3, 1.5)), _looking(-yaw, 0.0, (0.0, 0.5, 1.6))])
+    image_from_ego = image_from_ego.astype(np.float32)
+    cloud = np.random.default_rng(seed).uniform(-40, 40, (points, 5)).astype(np.float32)
+    cloud[:, 2] /= 10
+    cloud[::7] = np.nan
+    found = measured_cells(cloud, image_from_ego=image_from_ego, grid=GRID, size_px=(32, 64), size=(4, 8))
+    depth_m = lidar_depth_maps(cloud, image_from_ego=image_from_ego, size_px=(32, 64), stride=8)
+    wanted = measured_on_device(
+        torch.from_numpy(image_from_ego)[None], torch.from_numpy(depth_m)[None], grid=GRID, size_px=(32, 64)
+    )
+    np.testing.assert_array_equal(found, wanted[0])
+    if points == 300:
+        assert (found < GRID.rows * GRID.columns).any()
+
+
+def test_features_that_cover_no_squares_are_refused() -> None:
+    with pytest.raises(ValueError, match="square of pixels"):
+        measured_cells(
+            np.zeros((1, 5), np.float32), image_from_ego=np.eye(4)[None], grid=GRID, size_px=(32, 64), size=(4, 4)
+        )
 
 
 def test_a_plane_on_a_border_lies_beyond_it() -> None:

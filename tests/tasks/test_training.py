@@ -206,6 +206,10 @@ def test_part_of_a_trained_model_is_a_warm_start(trained: Path) -> None:
     weights = load_student(trained).state_dict()
     for name, value in task.student.lidar.state_dict().items():
         assert torch.equal(value, weights[f"lidar.{name}"])
+    inner = make_student(seed=9)
+    SupervisedTask(inner, warm_start={"backbone.lateral": str(trained)})
+    for name, value in inner.state_dict().items():
+        assert torch.equal(value, weights[name]) == (name.startswith("backbone.lateral.")), name
     with pytest.raises(UserError, match="camera"):
         SupervisedTask(make_student(), warm_start={"camera": str(trained)})
     with pytest.raises(UserError, match="of another shape"):
