@@ -53,7 +53,8 @@ class CameraRig:
     @property
     def image_from_ego(self) -> NDArray[np.float64]:
         """(N, 4, 4): (u * d, v * d, d, 1) of the network's image from (x, y, z, 1) in ego."""
-        pixel = np.tile(np.eye(4), (len(self), 1, 1))
+        pixel = np.zeros((len(self), 4, 4))
+        pixel[:, 3, 3] = 1.0
         pixel[:, :3, :3] = self.image_aug @ self.intrinsics
         return np.asarray(pixel @ invert_affine(self.ego_from_camera))
 

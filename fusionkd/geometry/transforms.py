@@ -12,6 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.floating[Any]]
 
+_NEXT, _LAST = np.array([1, 2, 0]), np.array([2, 0, 1])
+"""Of three axes the one after each, and the one after that."""
+
 
 def rotation_from_quaternion(wxyz: ArrayLike) -> NDArray[np.float64]:
     """Rotation matrix of a quaternion.
@@ -103,7 +106,9 @@ def invert_affine(a_from_b: FloatArray) -> NDArray[np.float64]:
     """
     transform = np.asarray(a_from_b, dtype=np.float64)
     rows = transform[..., :3, :3]
-    cofactors = np.cross(np.roll(rows, -1, axis=-2), np.roll(rows, -2, axis=-2))  # (..., 3, 3)
+    # Cross products of the other two rows; np.cross costs more than all the rest together.
+    next_row, last_row = rows[..., _NEXT, :], rows[..., _LAST, :]
+    cofactors = next_row[..., _NEXT] * last_row[..., _LAST] - next_row[..., _LAST] * last_row[..., _NEXT]
     determinant = (rows[..., 0, :] * cofactors[..., 0, :]).sum(axis=-1)
     out = np.zeros_like(transform)
     out[..., :3, :3] = np.swapaxes(cofactors, -1, -2) / determinant[..., None, None]

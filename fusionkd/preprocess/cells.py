@@ -59,7 +59,7 @@ def lattice(grid: BevGrid, layers: int = 1) -> Lattice:
 
 @njit(cache=True, nogil=True)
 def columns_of_block(points: Any, start: int, stop: int, columns: Any) -> None:
-    """Coordinates of some points side by side, ``columns[:3, :stop - start]``; the fourth row may hold anything.
+    """First four columns of some points as rows, ``columns[:4, :stop - start]``; of three the fourth holds anything.
 
     Loops become vector instructions only over contiguous numbers.
     """
@@ -68,7 +68,7 @@ def columns_of_block(points: Any, start: int, stop: int, columns: Any) -> None:
     for i in range(0, by_four, 4):
         take_four_points(columns, i, points, start + i)
     for i in range(by_four, stop - start):
-        for axis in range(3):
+        for axis in range(min(points.shape[1], 4)):
             columns[axis, i] = points[start + i, axis]
 
 

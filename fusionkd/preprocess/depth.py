@@ -2,6 +2,8 @@
 
 A camera of a ring of six sees a tenth of the points. Which ones it may see is found out for a block of points at a time
 in float32, with room for rounding; only those are projected, in float64, so that float32 decides nothing.
+
+Numba widens what comes of two int32 to int64, of which half as many fit into a vector, unless it is told otherwise.
 """
 
 from typing import Any
@@ -29,8 +31,8 @@ def _take_block(points: Any, start: int, count: int, xyz: Any, most: Any) -> Non
         # As integers, whose largest is found several at a time: the bits of positive floats are in their order.
         bits, largest = xyz[axis].view(np.int32), np.int32(0)
         for i in range(count):
-            size = bits[i] & _ALL_BUT_SIGN
-            largest = max(largest, size if size < _INFINITY_BITS else np.int32(0))
+            size = np.int32(bits[i] & _ALL_BUT_SIGN)
+            largest = np.int32(max(largest, size if size < _INFINITY_BITS else np.int32(0)))
             bits[i] = bits[i] if size < _INFINITY_BITS else _NAN_BITS
         sizes[axis] = largest
 
@@ -43,7 +45,8 @@ def _is_ahead(xyz: Any, most: Any, count: int, t: Any, near: Any) -> Any:
     off = np.float32(_ROUNDING) * (abs(t20) * most[0] + abs(t21) * most[1] + abs(t22) * most[2] + abs(t23))
     nearest, ahead = near - off, np.int32(0)
     for i in range(count):
-        ahead |= np.int32(0) if t20 * x[i] + t21 * y[i] + t22 * z[i] + t23 < nearest else np.int32(1)
+        behind = t20 * x[i] + t21 * y[i] + t22 * z[i] + t23 < nearest
+        ahead = np.int32(ahead | (np.int32(0) if behind else np.int32(1)))
     return ahead != 0
 
 
@@ -66,8 +69,9 @@ def _mark(xyz: Any, most: Any, count: int, t: Any, limits: Any, masks: Any) -> A
         v = t10 * x[i] + t11 * y[i] + t12 * z[i] + t13
         # Written so that NaN, and infinity where sums overflow, count as perhaps seen.
         out = (d < nearest) | (u < -off_u) | (v < -off_v) | (u > right * d + off_u) | (v > below * d + off_v)
-        masks[i] = np.int32(0) if out else np.int32(1)
-        marked += masks[i]
+        seen = np.int32(0) if out else np.int32(1)
+        masks[i] = seen
+        marked = np.int32(marked + seen)
     return marked
 
 

@@ -1,7 +1,8 @@
 """From raw sweeps to what a network reads, without the fused cloud in between.
 
-Each block of points is moved to the key frame, found its cells and laid down while it is in the nearest cache. The
-result equals ``fuse_sweeps`` followed by ``hard_pillars`` or ``bev_raster``, bit for bit.
+Each block of points is moved to the key frame, found its cells and laid down while it is in the nearest cache; only
+points that a pillar has room for are written. The result equals ``fuse_sweeps`` followed by ``hard_pillars`` or
+``bev_raster``, bit for bit.
 """
 
 from collections.abc import Sequence
@@ -12,11 +13,44 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from fusionkd.geometry.grid import BevGrid
-from fusionkd.preprocess.cells import BLOCK, Lattice, lattice
+from fusionkd.preprocess.ahead import AHEAD, fetch
+from fusionkd.preprocess.cells import BLOCK, Lattice, cells_of_columns, columns_of_block, lattice
 from fusionkd.preprocess.checks import checked_count
-from fusionkd.preprocess.pillar_memory import PillarBuffer, PillarMemory, Pillars, add_to_pillars, clear_rows
+from fusionkd.preprocess.pillar_memory import PillarBuffer, PillarMemory, Pillars, clear_rows, find_rows
 from fusionkd.preprocess.raster import RasterSums, add_to_raster, finished_raster, raster_sums
 from fusionkd.preprocess.sweeps import checked_sweeps, move_sweep
+
+
+@njit(cache=True, nogil=True)
+def _move_columns(columns: Any, count: int, axes: Any, min_distance_m: Any, moved: Any) -> None:
+    """What ``move_sweep`` makes of x, y and z, with NaN, which is off every grid, for points that it leaves out.
+
+    One axis at a time: loops that write more rows than one at once need too many proofs that these don't overlap.
+    """
+    x, y, z, intensity = columns[0], columns[1], columns[2], columns[3]
+    infinity, nothing = np.float32(np.inf), np.float32(np.nan)
+    for i in range(count):
+        finite = (abs(x[i]) < infinity) & (abs(y[i]) < infinity) & (abs(z[i]) < infinity)
+        far = (abs(x[i]) >= min_distance_m) | (abs(y[i]) >= min_distance_m)
+        x[i] = x[i] if finite & (abs(intensity[i]) < infinity) & far else nothing
+    for axis in range(3):
+        along_x, along_y, along_z, origin = axes[0, axis], axes[1, axis], axes[2, axis], axes[3, axis]
+        out = moved[axis]
+        for i in range(count):
+            out[i] = np.float32(x[i] * along_x + y[i] * along_y + z[i] * along_z + origin)
+
+
+@njit(cache=True, nogil=True)
+def _write_moved(
+    moved: Any, intensity: Any, age_s: Any, source: Any, row: Any, taken: int, memory: PillarMemory
+) -> None:
+    """Writes the points that have a row; ``row`` has ``AHEAD`` more entries than are written."""
+    x, y, z, rows = moved[0], moved[1], moved[2], memory.rows
+    for j in range(taken):
+        fetch(rows, np.int64(row[j + AHEAD]))
+        of, to = source[j], row[j]
+        rows[to, 0], rows[to, 1], rows[to, 2] = x[of], y[of], z[of]
+        rows[to, 3], rows[to, 4] = intensity[of], age_s
 
 
 @njit(cache=True, nogil=True)
@@ -29,10 +63,19 @@ def _sweep_to_pillars(
     memory: PillarMemory,
     pillars: int,
 ) -> int:
-    block = np.empty((BLOCK, 5), np.float32)
+    columns, moved, cells = (
+        np.empty((4, BLOCK), np.float32),
+        np.empty((3, BLOCK), np.float32),
+        np.empty(BLOCK, np.int32),
+    )
+    source, row = np.empty(BLOCK, np.uint32), np.zeros(BLOCK + AHEAD, np.uint32)
     for first in range(0, len(sweep), BLOCK):
-        kept = move_sweep(sweep[first : first + BLOCK], axes, age_s, min_distance_m, block, 0, BLOCK)
-        pillars = add_to_pillars(block[:kept], where, memory, pillars)
+        count = min(BLOCK, len(sweep) - first)
+        columns_of_block(sweep, first, first + count, columns)
+        _move_columns(columns, count, axes, min_distance_m, moved)
+        cells_of_columns(moved, count, where, cells)
+        pillars, taken = find_rows(cells, count, 0, memory, pillars, source, row)
+        _write_moved(moved, columns[3], age_s, source, row, taken, memory)
     return pillars
 
 

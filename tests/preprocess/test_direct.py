@@ -64,6 +64,21 @@ def test_sweeps_of_many_blocks_give_the_same() -> None:
     )
 
 
+@pytest.mark.parametrize("columns", [4, 5])
+def test_points_that_are_not_finite_or_too_near_are_left_out_wherever_they_stand(columns: int) -> None:
+    rng = np.random.default_rng(3)
+    sweep = rng.uniform(-3, 3, (1027, columns)).astype(np.float32)
+    for k, value in enumerate([np.nan, np.inf, -np.inf]):
+        for column in range(4):
+            sweep[[100 + 4 * k + column, 1023 - 4 * k - column], column] = value
+    sweep[-1, 3], sweep[-2, :2], sweep[-3, :2] = np.inf, [0.2, -0.3], [0.2, -2.0]
+    motion = {**_motion(1), "min_distance_m": 1.0}
+    expected = hard_pillars(fuse_sweeps([sweep], **motion), GRID, max_points=40, max_pillars=60)
+    found = pillars_of_sweeps([sweep], GRID, max_points=40, max_pillars=60, **motion)
+    np.testing.assert_array_equal(found.points, expected.points)
+    np.testing.assert_array_equal(found.count, expected.count)
+
+
 def test_no_sweeps_give_nothing() -> None:
     motion = {"key_from_sweep": np.zeros((0, 4, 4)), "age_s": np.zeros(0)}
     assert len(pillars_of_sweeps([], GRID, max_points=3, max_pillars=4, **motion)) == 0

@@ -32,6 +32,7 @@ inner = {"_clip", "_shared_area", "pair_iou", "_is_kept", "cells_of_block", "add
 inner |= {"columns_of_block", "cells_of_columns", "points_on_grid", "open_cells", "_rows_of_pillars", "_open_hashed"}
 inner |= {"_sides", "_tile", "near_boxes", "is_held", "mark_held"}
 inner |= {"_take_block", "_is_ahead", "_mark", "_list_marked", "_project", "_draw_nearest", "_cell"}
+inner |= {"_move_columns", "_write_moved"}
 assert missing <= inner, missing - inner
 
 cloud = np.random.default_rng(0).uniform(-3, 3, (99, 5)).astype(np.float32)
