@@ -1,12 +1,13 @@
 """A run's losses over its steps, as a small file."""
 
 import json
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
 
 from fusionkd.errors import UserError
 
@@ -33,7 +34,8 @@ class TrainingCurve(pl.Callback):
         self.every_n_steps = every_n_steps
         self.entries: list[dict[str, float]] = []
         """Per entry ``step``, the last one behind it, and the mean of each loss by its log name."""
-        self._sums: dict[str, float] = defaultdict(float)
+        # On the device: reading a loss in each step would wait for it.
+        self._sums: dict[str, Tensor] = {}
         self._steps = 0
 
     def on_train_batch_end(
@@ -42,7 +44,8 @@ class TrainingCurve(pl.Callback):
         """Add this step; write where an entry is full."""
         for name, value in trainer.callback_metrics.items():
             if name.startswith("train/"):
-                self._sums[name.removeprefix("train/")] += float(value)
+                key = name.removeprefix("train/")
+                self._sums[key] = value.detach() + torch.as_tensor(self._sums.get(key, 0.0)).to(value)
         self._steps += 1
         if self._steps == self.every_n_steps:
             self._close(trainer)
@@ -54,16 +57,19 @@ class TrainingCurve(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """All entries, and the one that is being filled."""
-        return {"entries": self.entries, "sums": dict(self._sums), "steps": self._steps}
+        return {"entries": self.entries, "sums": self._floats(), "steps": self._steps}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where a checkpoint was written."""
         self.entries = list(state_dict["entries"])
-        self._sums = defaultdict(float, state_dict["sums"])
+        self._sums = {name: torch.tensor(value) for name, value in state_dict["sums"].items()}
         self._steps = state_dict["steps"]
 
+    def _floats(self) -> dict[str, float]:
+        return {name: float(total) for name, total in self._sums.items()}
+
     def _close(self, trainer: pl.Trainer) -> None:
-        means = {name: round(total / self._steps, 5) for name, total in sorted(self._sums.items())}
+        means = {name: round(total / self._steps, 5) for name, total in sorted(self._floats().items())}
         self.entries.append({"step": trainer.global_step, **means})
         self._sums.clear()
         self._steps = 0
